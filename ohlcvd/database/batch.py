@@ -1,0 +1,128 @@
+"""What goes into the database in one transaction: rows and the coverage that speaks of them. Pure.
+
+A batch is filled, sealed, stored, and given to `on_commit`. Within one batch a trade occurs once: PostgreSQL would
+refuse the whole of it otherwise. The same trade can reach us with times that differ in the last microseconds (a venue's
+float in one protocol, a text in another), so a numeric id within 1 ms counts as the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from ohlcvd import coverage
+from ohlcvd.coverage import Range
+from ohlcvd.database.encode import TradeRow, split_id
+from ohlcvd.market import Candle, Instrument, Kind, Trade
+
+# Two times of one trade may differ by this much (numeric ids only).
+SAME_TRADE_US = 1_000
+
+Claim = tuple[Instrument, Kind]
+
+
+@dataclass
+class Batch:
+    """What was committed, in the order it was given. Trades that the database had already are among them.
+
+    Coverage became what it was, without `uncovered`, and then with `covered`.
+    """
+
+    trades: dict[Instrument, list[Trade]] = field(default_factory=dict)
+    candles: dict[Instrument, list[Candle]] = field(default_factory=dict)
+    covered: dict[Claim, list[Range]] = field(default_factory=dict)
+    uncovered: dict[Claim, list[Range]] = field(default_factory=dict)
+
+
+class Ordinals:
+    """Order of execution among trades of one time, for venues whose ids do not tell it. Outlives batches."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, int]] = {}
+
+    def next(self, instrument_id: int, ts_us: int) -> int:
+        last_us, count = self._last.get(instrument_id, (-1, 0))
+        ordinal = count + 1 if ts_us == last_us else 0
+        self._last[instrument_id] = (ts_us, ordinal)
+        return ordinal
+
+
+class Pending:
+    """A batch being filled or stored, in the form that storing wants."""
+
+    def __init__(self) -> None:
+        self.rows: list[TradeRow] = []
+        self.candles: dict[tuple[int, int], tuple[Instrument, Candle]] = {}
+        self.covered: dict[Claim, list[Range]] = {}
+        self.uncovered: dict[Claim, list[Range]] = {}  # taken away before `covered` is added
+        self.sealed = False
+        self.duplicates = 0  # resent within the batch
+        self.corrections = 0  # candles that the venue changed within the batch
+        self._instruments: dict[int, Instrument] = {}
+        self._seen: dict[tuple[int, int], int] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows) + len(self.candles)
+
+    def add_trades(self, instrument: Instrument, trades: Sequence[Trade], ordinals: Ordinals) -> None:
+        instrument_id = instrument.id
+        self._instruments[instrument_id] = instrument
+        rows, seen = self.rows, self._seen
+        for trade in trades:
+            ts_us = trade.ts_us
+            trade_id, is_number = split_id(trade.id)
+            key = (instrument_id, trade_id)
+            before_us = seen.get(key)
+            if before_us is not None and abs(ts_us - before_us) <= (SAME_TRADE_US if is_number else 0):
+                self.duplicates += 1
+                continue
+            seen[key] = ts_us
+            rows.append((instrument_id, trade_id, None if is_number else ordinals.next(instrument_id, ts_us), trade))
+
+    def add_candle(self, instrument: Instrument, candle: Candle) -> None:
+        self._instruments[instrument.id] = instrument
+        key = (instrument.id, candle.ts_us)
+        before = self.candles.get(key)
+        if before is not None and before[1].source == "venue":
+            if candle.source != "venue":
+                return  # the venue's own word stands
+            self.corrections += differs(before[1], candle)
+            if candle.trades is None:
+                candle = candle._replace(trades=before[1].trades)
+        self.candles[key] = (instrument, candle)
+
+    def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
+        claim = (instrument, kind)
+        self.covered[claim] = coverage.add(self.covered.get(claim, []), (lower_us, upper_us))
+
+    def uncover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
+        claim = (instrument, kind)
+        taken = coverage.normalise([(lower_us, upper_us)])
+        self.uncovered[claim] = coverage.add(self.uncovered.get(claim, []), *taken)
+        if claim in self.covered:  # claims made before this call; those that follow stand
+            self.covered[claim] = coverage.subtract(self.covered[claim], taken)
+
+    def without(self, trades: Sequence[TradeRow], candles: Sequence[Candle]) -> None:
+        """Take out what PostgreSQL refuses."""
+        refused = {id(row) for row in trades}
+        self.rows = [row for row in self.rows if id(row) not in refused]
+        refused = {id(candle) for candle in candles}
+        self.candles = {key: value for key, value in self.candles.items() if id(value[1]) not in refused}
+
+    def instrument(self, instrument_id: int) -> Instrument:
+        return self._instruments[instrument_id]
+
+    def batch(self) -> Batch:
+        """What is told when it is committed."""
+        batch = Batch(covered=dict(self.covered), uncovered=dict(self.uncovered))
+        for instrument_id, _, _, trade in self.rows:
+            batch.trades.setdefault(self._instruments[instrument_id], []).append(trade)
+        for instrument, candle in self.candles.values():
+            batch.candles.setdefault(instrument, []).append(candle)
+        return batch
+
+
+def differs(one: Candle, other: Candle) -> bool:
+    """Whether the values differ (0.5 and 0.50 do not; a count that one of them lacks does not)."""
+    if one.trades != other.trades and None not in (one.trades, other.trades):
+        return True
+    return any(a != b and Decimal(a) != Decimal(b) for a, b in zip(one[1:6], other[1:6], strict=True))

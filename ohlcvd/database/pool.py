@@ -1,0 +1,161 @@
+"""Connections: one small pool per process for reading and small acts, and single connections for the writer.
+
+Everything is opened inside the process and loop that uses it, never before a fork: a connection that crossed one has
+delivered another process's reply. `open` does not need the server: it may be away, and comes when it comes.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Self
+
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from ohlcvd.coverage import Range
+from ohlcvd.database.conninfo import with_defaults
+from ohlcvd.database.encode import register_arrays
+from ohlcvd.database.errors import translated
+from ohlcvd.database.migrate import migrate
+from ohlcvd.errors import ServiceUnavailable
+from ohlcvd.log import get_component_logger
+from ohlcvd.market import Instrument, Kind
+
+# The pool tells its troubles to its own logger; ours are told once, where something waits for the server.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+STATEMENT_TIMEOUT_S = 60
+# A stopped process must not hold its locks for ever.
+_SETTINGS = (
+    f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'; SET idle_in_transaction_session_timeout = '120s';"
+    " SET synchronous_commit = on; SET timezone = 'UTC'"
+)
+# With psycopg's default of 300 s the pool takes up to 17 s to notice that the server is back.
+_RECONNECT_S = 5.0
+_POOL_WAIT_S = 5.0
+_RETRY_MIN_S = 0.1
+_RETRY_MAX_S = 1.0
+
+log = get_component_logger("ohlcvd.database")
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    register_arrays(connection)
+    await connection.set_autocommit(True)
+    await connection.execute(_SETTINGS)
+
+
+class Database:
+    """The database of one process. `async with`, or open and close."""
+
+    def __init__(self, conninfo: str, *, application_name: str = "ohlcvd", size: int = 3) -> None:
+        self.conninfo = with_defaults(conninfo, application_name)
+        # min_size 0 would make every quiet read a new connection; more than one would idle in twenty children.
+        self._pool = AsyncConnectionPool(
+            self.conninfo,
+            min_size=1,
+            max_size=size,
+            open=False,
+            configure=_configure,
+            # One small round trip, so that the first read after an outage is not refused by a dead connection.
+            check=AsyncConnectionPool.check_connection,
+            timeout=_POOL_WAIT_S,
+            reconnect_timeout=_RECONNECT_S,
+            name=application_name,
+        )
+
+    async def open(self) -> None:
+        """Start connecting. Does not wait for the server."""
+        if self._pool.closed:
+            await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Close every pooled connection; quiet when there are none."""
+        await self._pool.close(timeout=5.0)
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def wait_until_up(self) -> None:
+        """Return when the server answers and the schema is this program's: opens the pool and migrates if need be.
+
+        The server being away or starting up is waited for, for ever, and logged once. What waiting cannot cure is
+        raised: DatabaseTooNew, PermissionRefused, ConfigError (a server that is too old).
+        """
+        pause_s, waiting = _RETRY_MIN_S, False
+        while True:
+            try:
+                await migrate(self.conninfo)
+                break
+            except ServiceUnavailable as error:
+                if not waiting:
+                    log.warning("postgresql cannot be used yet, waiting for it", reason=str(error))
+                waiting = True
+            await asyncio.sleep(pause_s)
+            pause_s = min(_RETRY_MAX_S, pause_s * 2)
+        if waiting:
+            log.info("postgresql is there, going on")
+        await self.open()
+
+    @asynccontextmanager
+    async def connection(self, doing: str) -> AsyncIterator[AsyncConnection[Any]]:
+        """A pooled connection in autocommit. ServiceUnavailable or PermissionRefused, worded with `doing`, if not."""
+        with translated(doing):
+            await self.open()
+            async with self._pool.connection() as connection:
+                yield connection
+
+    async def connect(self) -> AsyncConnection[Any]:
+        """A connection of its own, in autocommit, for the caller to close. Raises what psycopg raises."""
+        connection = await AsyncConnection.connect(self.conninfo, autocommit=True)
+        try:
+            await _configure(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
+
+    async def instruments(self, exchange: str, symbols: Sequence[str]) -> dict[str, Instrument]:
+        """The instruments of these symbols, in their order; those that the database does not know yet are made."""
+        wanted = list(dict.fromkeys(symbols))
+        select = "SELECT symbol, id FROM ohlcvd.instruments WHERE exchange = %s AND symbol = ANY(%s)"
+        async with self.connection("finding instruments") as connection:
+            # Looking first: an INSERT that meets its row would use up an id at every start.
+            ids = dict(await (await connection.execute(select, (exchange, wanted))).fetchall())
+            lacking = [symbol for symbol in wanted if symbol not in ids]
+            if lacking:
+                await connection.execute(
+                    "INSERT INTO ohlcvd.instruments (exchange, symbol)"
+                    " SELECT %s, unnest(%s::text[]) ON CONFLICT DO NOTHING",
+                    (exchange, lacking),
+                )
+                ids = dict(await (await connection.execute(select, (exchange, wanted))).fetchall())
+        return {symbol: Instrument(ids[symbol], exchange, symbol) for symbol in wanted}
+
+    async def coverage(self, instrument_id: int, kind: Kind) -> list[Range]:
+        """What is known complete, as `coverage.py` has it."""
+        query = """SELECT (extract(epoch FROM lower(r)) * 1000000)::bigint,
+                          (extract(epoch FROM upper(r)) * 1000000)::bigint
+                     FROM ohlcvd.coverage c, unnest(c.covered) r WHERE instrument_id = %s AND kind = %s ORDER BY 1"""
+        async with self.connection("reading coverage") as connection:
+            return await (await connection.execute(query, (instrument_id, kind))).fetchall()
+
+    async def want(self, instrument_id: int, kind: Kind, from_us: int) -> int:
+        """Want history from `from_us` on. What was once wanted stays wanted: returns the earliest ever asked for."""
+        query = """INSERT INTO ohlcvd.coverage AS c (instrument_id, kind, wanted_from)
+                   VALUES (%s, %s, 'epoch'::timestamptz + %s * interval '1 microsecond')
+                   ON CONFLICT (instrument_id, kind) DO UPDATE
+                      SET wanted_from = least(c.wanted_from, excluded.wanted_from)
+                   RETURNING (extract(epoch FROM wanted_from) * 1000000)::bigint"""
+        async with self.connection("recording what is wanted") as connection:
+            row = await (await connection.execute(query, (instrument_id, kind, from_us))).fetchone()
+        assert row is not None
+        return int(row[0])

@@ -1,0 +1,162 @@
+"""Binance spot: WebSocket streams and the public REST API. Pure parsing.
+
+Sources: developers.binance.com, "Spot / WebSocket Streams" (aggregate trade, kline, live subscribing, limits) and
+"Spot / REST API / Market Data endpoints" (aggTrades, klines); ccxt's binance class; recorded answers.
+
+- Aggregate trades everywhere, live (`@aggTrade`) and in history (`aggTrades`): one family of ids, whole numbers without
+  a hole for each symbol. Single trades have other ids and are not used.
+- `m` tells that the buyer was the maker, so the taker sold. Prices and amounts are text; times are whole milliseconds.
+- A subscription brings no snapshot. The acknowledgement of a request has neither time nor symbols: the venue's time is
+  asked afterwards. A request with an unknown stream is refused as a whole.
+- klines: `x` is true once the minute is closed, `n` its number of trades. A minute without trades is sent with zeros.
+- The venue has no heartbeat. A protocol ping every 3 s shows a dead connection (8 s without any frame, pongs included);
+  a live one on which the data has stopped is told by the flow: klines come every 2 s for each active symbol.
+- At most 5 messages a second from us, pings included, and 1,024 streams a connection; ccxt asks for 200.
+- History pages hold up to 1,000 rows; `fromId` and `startTime` are inclusive.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ohlcvd.exchange.exact import decode, digits, whole
+from ohlcvd.exchange.sink import TradePage
+from ohlcvd.exchange.venue import (
+    Ack,
+    BadRow,
+    CandleRow,
+    Event,
+    Refusal,
+    Request,
+    Silence,
+    TradeRows,
+    missing,
+)  # fmt: skip
+from ohlcvd.market import Candle, Kind, Side, Trade
+
+_STREAMS: dict[Kind, str] = {"trades": "@aggTrade", "candles": "@kline_1m"}
+
+
+class Binance:
+    """See the module."""
+
+    symbols_per_request = 200
+    streams_per_connection = 200
+    request_pace_s = 0.3
+    ping_s = 3.0
+    silence = Silence(data_s=7.0, any_s=8.0, quiet_s=75.0)
+    page_trades = 1000
+    options: Mapping[str, Any] = {"fetchMarkets": {"types": ["spot"]}, "defaultType": "spot"}
+
+    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
+        # ccxt tells connections apart by a number after the path and spot from derivatives by "/stream" in the address.
+        url: str = urls["api"]["ws"]["spot"]
+        if "/stream" not in url:
+            url = url.removesuffix("/ws") + "/stream"
+        return f"{url}/{connection}"
+
+    def wire_symbol(self, market: Mapping[str, Any]) -> str:
+        return str(market["id"])
+
+    def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> dict[str, Any]:
+        return {"method": "SUBSCRIBE", "params": [wire.lower() + _STREAMS[kind] for wire in wires], "id": request_id}
+
+    def ping(self, request_id: int) -> dict[str, Any] | None:
+        return None
+
+    def parse(self, text: str) -> Sequence[Event] | None:
+        frame = decode(text)
+        if "stream" in frame:
+            frame = frame["data"]
+        event = frame.get("e")
+        if event == "aggTrade":
+            return (_trade_row(frame),)
+        if event == "kline":
+            return (_candle_row(frame),)
+        if event is None and "id" in frame:
+            return (_answer(frame),)
+        if event is None and "error" in frame:
+            raise ValueError(f"the venue reports an error: {frame['error']!r:.200}")
+        return None
+
+    def candles_request(self, market_id: str, since_us: int | None, limit: int | None) -> Request:
+        params: dict[str, Any] = {"symbol": market_id, "interval": "1m", "limit": min(limit or 1000, 1000)}
+        if since_us is not None:
+            params["startTime"] = since_us // 1000
+        return Request("publicGetKlines", params)
+
+    def parse_candles(self, answer: Any) -> list[Candle]:
+        return [_candle(row) for row in _rows(answer)]
+
+    def trades_request(self, market_id: str, from_id: str | None, since_us: int | None, limit: int | None) -> Request:
+        params: dict[str, Any] = {"symbol": market_id, "limit": limit or self.page_trades}
+        if from_id is not None:
+            params["fromId"] = from_id
+        elif since_us is not None:
+            params["startTime"] = since_us // 1000
+        return Request("publicGetAggTrades", params)
+
+    def parse_trades(self, answer: Any, limit: int) -> TradePage:
+        rows = _rows(answer)
+        trades = sorted((_trade(row) for row in rows), key=lambda trade: int(trade.id))
+        return TradePage(trades, str(int(trades[-1].id) + 1) if len(rows) >= limit else None)
+
+    def time_request(self) -> Request:
+        return Request("publicGetTime", {})
+
+    def parse_time(self, answer: Any) -> tuple[int, int]:
+        return whole(answer["serverTime"]) * 1000, 1000
+
+
+def _candle(row: Any) -> Candle:
+    """[open time in ms, open, high, low, close, volume, close time, quote volume, number of trades, ...]"""
+    start_ms, open_, high, low, close, volume, _end_ms, _quote_volume, trades, *_ = row
+    prices = digits(open_), digits(high), digits(low), digits(close)
+    return Candle(whole(start_ms) * 1000, *prices, digits(volume), whole(trades), "venue")
+
+
+def _trade(row: Any) -> Trade:
+    if type(row["m"]) is not bool:
+        raise ValueError(f"m is {row['m']!r:.50}, not true or false")
+    taker: Side = "sell" if row["m"] else "buy"
+    return Trade(whole(row["T"]) * 1000, str(whole(row["a"])), digits(row["p"]), digits(row["q"]), taker)
+
+
+def _trade_row(frame: Any) -> Event:
+    try:
+        return TradeRows(frame["s"], [_trade(frame)], False, _sent_us(frame))
+    except (KeyError, TypeError, ValueError) as error:
+        return BadRow(frame.get("s"), "trades", missing(frame, error), str(frame))
+
+
+def _candle_row(frame: Any) -> Event:
+    try:
+        minute = frame["k"]
+        if minute["i"] != "1m":
+            raise ValueError(f"interval is {minute['i']!r}, not 1m")
+        if type(minute["x"]) is not bool:
+            raise ValueError(f"closed flag is {minute['x']!r}")
+        candle = Candle(
+            whole(minute["t"]) * 1000,
+            digits(minute["o"]), digits(minute["h"]), digits(minute["l"]), digits(minute["c"]),
+            digits(minute["v"]), whole(minute["n"]), "venue",
+        )  # fmt: skip
+        return CandleRow(frame["s"], candle, minute["x"], False, _sent_us(frame))
+    except (KeyError, TypeError, ValueError) as error:
+        return BadRow(frame.get("s"), "candles", missing(frame, error), str(frame))
+
+
+def _sent_us(frame: Any) -> int | None:
+    return whole(frame["E"]) * 1000 if "E" in frame else None
+
+
+def _answer(frame: Any) -> Event:
+    error = frame.get("error") or (frame if "code" in frame else None)
+    if error is None:
+        return Ack(whole(frame["id"]), None, None, None)
+    return Refusal(whole(frame["id"]), None, None, f"{error.get('msg')} (code {error.get('code')})")
+
+
+def _rows(answer: Any) -> list[Any]:
+    if not isinstance(answer, list):
+        raise ValueError("the answer is not a list of rows")
+    return answer

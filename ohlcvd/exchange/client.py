@@ -1,0 +1,225 @@
+"""ccxt's WebSocket client and exchange classes, made safe: nothing that a venue sends can end the reading.
+
+ccxt's `Client.receive_loop` empties the receive buffer without yielding, so its caches overflow, and an exception in
+a message handler ends it silently: the waiting `watch_*` then hangs for ever. `StreamClient` takes its place under
+ccxt's own `open`, `send`, `ping_loop` and `close`:
+
+- one reader task for each connection; it yields every hundred frames and stops while the gate is shut, so that the
+  socket itself fills up and the venue waits (TCP), and nothing is dropped;
+- the raw text of each frame goes to `tap` first; only what the tap does not take is decoded and handed to ccxt;
+- an exception in either is reported to `on_fault` and reading goes on;
+- every task it starts is kept and ended by `shut`.
+
+`exchange_class` makes the subclass of a ccxt exchange that uses it and decodes JSON without losing a digit.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from functools import cache
+from typing import Any
+
+import aiohttp
+
+from ohlcvd.exchange import loading
+from ohlcvd.exchange.exact import decode
+
+_Client: Any = loading.ccxt_name("ccxt.async_support.base.ws.client", "Client")
+_NetworkError: Any = loading.ccxt_name("ccxt.base.errors", "NetworkError")
+
+_YIELD_EVERY = 100  # frames
+_CLOSE_S = 1.0  # how long a closing handshake may take; aiohttp's own 10 s would hold every shutdown
+
+
+class Gate:
+    """Open: reading goes on. Shut: no frame is taken from any connection that has this gate."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+        self.opened_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        return self._open.is_set()
+
+    def shut(self) -> None:
+        self._open.clear()
+
+    def open(self) -> None:
+        if not self._open.is_set():
+            self.opened_s = time.monotonic()
+            self._open.set()
+
+    async def wait(self) -> None:
+        await self._open.wait()
+
+
+class _QuickClose:
+    """An aiohttp session whose WebSockets do not wait long for the other side's goodbye."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+        self.cookie_jar = session.cookie_jar
+
+    def ws_connect(self, url: str, **options: Any) -> Any:
+        return self._session.ws_connect(url, timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE_S), **options)
+
+
+class StreamClient(_Client):  # type: ignore[misc]
+    """One WebSocket. Made by giving ccxt's client this class before it connects; see `adopt`."""
+
+    gate: Gate
+    tap: Callable[[str], bool]
+    frames: int
+    on_fault: Callable[[str, Exception], None]
+    last_frame_s: float
+    is_gone: bool
+    connecting: bool
+    tasks: set[asyncio.Task[Any]]
+
+    def adopt(self, gate: Gate, tap: Callable[[str], bool], on_fault: Callable[[str, Exception], None]) -> None:
+        self.gate = gate
+        self.tap = tap
+        self.on_fault = on_fault
+        self.frames = 0
+        self.last_frame_s = time.monotonic()
+        self.is_gone = False
+        self.tasks = set()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self.asyncio_loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def connect(self, session: Any, backoff_delay: float = 0) -> Any:
+        if not self.connection and not self.connecting:
+            self.connecting = True
+            self._start(self.open(session, backoff_delay))
+        return self.connected
+
+    def create_connection(self, session: aiohttp.ClientSession) -> Any:
+        return super().create_connection(_QuickClose(session))
+
+    def receive_loop(self) -> None:
+        self._start(self._read())
+
+    async def _read(self) -> None:
+        frames = 0
+        try:
+            while not self.closed():
+                message = await self.receive()
+                if not self.gate.is_open:
+                    await self.gate.wait()
+                self.handle_message(message)
+                frames += 1
+                if frames % _YIELD_EVERY == 0:
+                    await asyncio.sleep(0)
+        except Exception as error:  # noqa: BLE001 the reader's edge: whatever ended it must end the connection visibly
+            self.on_error(_NetworkError(f"reading failed: {type(error).__name__}: {error}"))
+            return
+        if not self.error:
+            self.on_close(1006)
+
+    def handle_message(self, message: Any) -> None:
+        self.last_frame_s = time.monotonic()
+        if message.type == aiohttp.WSMsgType.PING:
+            self._start(self._pong(message.data))
+        elif message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            self.frames += 1
+            try:
+                super().handle_message(message)
+            except Exception as error:  # noqa: BLE001 no frame, however wrong, may end the reading
+                self.on_fault(str(message.data), error)
+        else:
+            super().handle_message(message)
+
+    def handle_text_or_binary_message(self, data: Any) -> None:
+        text = data.decode() if self.decompressBinary and isinstance(data, bytes) else data
+        if isinstance(text, str) and self.tap(text):
+            return
+        if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
+            text = decode(text)
+        self.on_message_callback(self, text)
+
+    async def _pong(self, data: bytes) -> None:
+        try:
+            await self.connection.pong(data)
+        except (ConnectionError, aiohttp.ClientError):
+            pass  # the connection is closing; the reader sees that and reports it
+
+    def on_error(self, error: Exception) -> None:
+        self.error = error
+        self.reject(error)
+        self.on_error_callback(self, error)
+        if not self.closed():
+            self._start(self.close(1006))
+
+    def on_close(self, code: int) -> None:
+        if self.is_gone:
+            return  # by then ccxt may know a new connection under this address
+        self.is_gone = True
+        if not self.error:
+            self.reject(_NetworkError(f"connection closed by the server, code {code}"))
+        self.on_close_callback(self, code)
+        self._start(self.aiohttp_close())
+
+    async def shut(self) -> None:
+        """Close the connection and end every task of this client; takes at most about a second."""
+        for future in self.futures.values():
+            future.cancel()
+        current = asyncio.current_task()
+        tasks = [task for task in (*self.tasks, self.ping_looper) if task is not None and task is not current]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.connection is not None:
+            await self.connection.close()
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; ccxt likes to add whole pages."""
+    return next(iter(str(error).splitlines()), "") or "no reason given"
+
+
+@cache
+def exchange_class(name: str) -> Any:
+    """The ccxt class of an exchange with `StreamClient` connections and exact numbers.
+
+    Its instances need `gate`, `tap`, `on_fault` and `on_end` before the first connection.
+    """
+    base = loading.venue_class(name)
+
+    class Venue(base):  # type: ignore[misc, valid-type]
+        gate: Gate
+        tap: Callable[[str], bool]  # for connections that ccxt opens; returns whether it took the frame
+        on_fault: Callable[[str, Exception], None]
+        on_end: Callable[[str], None]  # a connection has ended, why
+
+        def client(self, url: str) -> Any:
+            known = url in (self.clients or {})
+            client = super().client(url)
+            if not known:
+                client.__class__ = StreamClient
+                client.adopt(self.gate, self.tap, self.on_fault)
+            return client
+
+        def on_error(self, client: Any, error: Exception) -> None:
+            super().on_error(client, error)
+            self.on_end(f"{type(error).__name__}: {first_line(error)}")
+
+        def on_close(self, client: Any, code: int) -> None:
+            super().on_close(client, code)
+            self.on_end(f"connection closed, code {code}")
+
+        def parse_json(self, http_response: Any) -> Any:
+            try:
+                if base.is_json_encoded_object(http_response):
+                    return decode(http_response)
+            except ValueError:
+                pass  # as ccxt does: an answer that is no JSON comes back as text, and the caller refuses it
+            return None
+
+    # Loggers and messages of ccxt name the class.
+    Venue.__name__ = Venue.__qualname__ = name
+    return Venue

@@ -1,0 +1,56 @@
+"""JSON without losing a digit. Pure.
+
+A price sent as the JSON number 105433.60000 must not become the float 105433.6. Numbers with a point or an exponent
+are decoded to the very text that was sent; ccxt's parsers take text for numbers everywhere, as its JavaScript original
+quotes all numbers.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ohlcvd.market import plain_digits
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not a number that JSON allows")
+
+
+decode = json.JSONDecoder(parse_float=str, parse_constant=_refuse_constant).decode
+
+
+def digits(value: Any) -> str:
+    """Plain decimal digits of a decoded number or text; ValueError for anything that is not a non-negative number."""
+    if type(value) is str:
+        return plain_digits(value)
+    if type(value) is int:
+        return plain_digits(str(value))
+    raise ValueError(f"not a decimal number: {value!r:.50}")
+
+
+def whole(value: Any) -> int:
+    """A decoded whole number, also one sent as text; ValueError for anything else."""
+    if type(value) is int:
+        return value
+    if type(value) is str and value.isascii() and value.isdigit():
+        return int(value)
+    raise ValueError(f"not a whole number: {value!r:.50}")
+
+
+def iso_us(text: Any) -> int:
+    """Microseconds of an ISO 8601 time with zone, finer digits floored; ValueError for anything else."""
+    if type(text) is not str:
+        raise ValueError(f"not an ISO time: {text!r:.50}")
+    moment = datetime.fromisoformat(text)  # Python 3.11 and newer drop the digits beyond microseconds
+    if moment.tzinfo is None:
+        raise ValueError(f"time without zone: {text!r:.50}")
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def decimal_seconds_us(value: Any) -> int:
+    """Microseconds of a Unix time in seconds given as exact text or number, floored: "1762795433.9717445"."""
+    whole_s, _, fraction = digits(value).partition(".")
+    return int(whole_s) * 1_000_000 + int(fraction[:6].ljust(6, "0"))

@@ -1,0 +1,248 @@
+"""One exchange: its markets, its live streams, its history. All calls to an exchange go through here.
+
+A handler owns one ccxt instance, made in `connect` inside the running event loop and released in `close`. Venues in
+the registry have a fast path; all others go the generic way (see generic.py, with its weaker guarantees).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ohlcvd.errors import ConfigError, ExchangeError, ExchangeUnavailable, MalformedAnswer, UnknownSymbol
+from ohlcvd.exchange import catalog, history, urls
+from ohlcvd.exchange.client import Gate, exchange_class
+from ohlcvd.exchange.clock import VenueClock
+from ohlcvd.exchange.generic import GenericHistory, GenericStream
+from ohlcvd.exchange.incoming import Incoming
+from ohlcvd.exchange.registry import FAST_VENUES
+from ohlcvd.exchange.rejects import Rejects
+from ohlcvd.exchange.sink import StreamCounters, StreamSink, TradePage
+from ohlcvd.exchange.stream import VenueStream
+from ohlcvd.log import get_component_logger
+from ohlcvd.market import Candle, Kind
+
+if TYPE_CHECKING:
+    from ohlcvd.config import ExchangeConfig
+
+
+def system_now_us() -> int:
+    """The local clock; only for judging what lies in the future."""
+    return time.time_ns() // 1000
+
+
+@dataclass(slots=True)
+class HandlerConfig:
+    """How to reach the exchange; may be changed until `connect`."""
+
+    name: str
+    rest_url: str | None = None
+    ws_url: str | None = None
+    use_sandbox: bool = False
+
+
+class ExchangeHandler:
+    """See the module. Not before `connect`: everything but `name`, `config`, `counters` and `clock`."""
+
+    def __init__(self, config: "ExchangeConfig", *, now_us: Callable[[], int] = system_now_us) -> None:
+        if config.name in catalog.CLOSED or config.name not in catalog.EXCHANGE_IDS:
+            raise ConfigError(catalog.CLOSED.get(config.name, f"ccxt has no exchange {config.name!r}"))
+        self.name = config.name
+        self.config = HandlerConfig(config.name, config.rest_url, config.ws_url, config.sandbox)
+        self.counters = StreamCounters()
+        self.clock = VenueClock()
+        self._venue = FAST_VENUES.get(config.name)
+        self._now_us = now_us
+        self._log = get_component_logger(f"ohlcvd.exchange.{config.name}")
+        self._rejects = Rejects(config.name, self.counters, self._log)
+        self._gate = Gate()
+        self._connections: set[int] = set()
+        self._exchange: Any = None
+
+    # connecting
+
+    async def connect(self, markets: Sequence[Mapping[str, Any]] | None = None) -> None:
+        """Make the ccxt instance and load the markets, or take those given (ccxt's market structures).
+
+        Raises ExchangeUnavailable when the exchange is out of reach or lists nothing.
+        """
+        if self._exchange is not None:
+            return
+        exchange = self._made()
+        try:
+            if markets is not None:
+                exchange.set_markets(list(markets))
+            await history.ask(exchange, "its markets", exchange.load_markets)
+            if not exchange.markets:
+                raise MalformedAnswer(f"{self.name} answered the question for its markets with none")
+        except ExchangeError as error:
+            await exchange.close()
+            pause_s = error.retry_after_s if isinstance(error, ExchangeUnavailable) else None
+            raise ExchangeUnavailable(f"cannot load the markets: {error}", retry_after_s=pause_s) from error
+        except BaseException:
+            await exchange.close()
+            raise
+        self._exchange = exchange
+        self._log.info("connected: %d markets", len(exchange.markets), exchange=self.name)
+
+    def _made(self) -> Any:
+        options = {**(self._venue.options if self._venue else {}), "newUpdates": True}
+        exchange = exchange_class(self.name)(
+            {"asyncio_loop": asyncio.get_running_loop(), "enableRateLimit": True, "number": str, "options": options}
+        )
+        exchange.number = str
+        exchange.newUpdates = True
+        # Currencies are asked of some venues with every load of markets; nothing here needs them.
+        exchange.has["fetchCurrencies"] = False
+        exchange.gate = self._gate
+        exchange.tap = self._count_frame
+        exchange.on_fault = lambda text, error: self._rejects.reject("frame", f"{type(error).__name__} {error}", text)
+        exchange.on_end = lambda reason: None
+        if self.config.use_sandbox:
+            self._use_sandbox(exchange)
+        exchange.urls["api"] = urls.moved(exchange.urls["api"], self.config.rest_url, self.config.ws_url)
+        return exchange
+
+    def _use_sandbox(self, exchange: Any) -> None:
+        if not exchange.urls.get("test"):
+            raise ConfigError(f"{self.name} has no sandbox: set sandbox = no in [exchange:{self.name}]")
+        exchange.set_sandbox_mode(True)
+
+    def _count_frame(self, text: str) -> bool:
+        self.counters.frames += 1
+        return False
+
+    async def close(self) -> None:
+        """Release everything. Streams must have been cancelled before."""
+        if self._exchange is not None:
+            exchange, self._exchange = self._exchange, None
+            for client in list((exchange.clients or {}).values()):
+                await client.shut()
+            exchange.clients = {}
+            exchange.timeout_on_exit = 0  # shut() has waited for what ccxt would have slept for
+            await exchange.close()
+            await asyncio.sleep(0)  # aiohttp's transports close in the next turn of the loop
+
+    # markets
+
+    def symbols(self) -> Mapping[str, bool]:
+        """Every symbol that the exchange lists, and whether it is traded now."""
+        return {symbol: market.get("active") is not False for symbol, market in self._ccxt.markets.items()}
+
+    @property
+    def _ccxt(self) -> Any:
+        if self._exchange is None:
+            raise ExchangeUnavailable(f"{self.name} is not connected")
+        return self._exchange
+
+    def _market(self, symbol: str) -> Any:
+        market = self._ccxt.markets.get(symbol)
+        if market is None:
+            raise UnknownSymbol(f"{self.name} does not list {symbol}")
+        return market
+
+    # live
+
+    async def stream(self, symbols: Sequence[str], kinds: Collection[Kind], sink: StreamSink) -> None:
+        """Keep these streams flowing into `sink` until cancelled.
+
+        Calls with different symbols or kinds may run at once, but only one on a venue without a fast path.
+        """
+        exchange = self._ccxt
+        names: dict[str, str] = {}  # in the venue's frames -> symbol
+        for symbol in dict.fromkeys(symbols):
+            name = self._name_in_frames(symbol)
+            if name is not None and name not in names:
+                names[name] = symbol
+                continue
+            reason = f"{self.name} does not list {symbol}" if name is None else f"{names[name]} has the same name there"
+            for kind in kinds:
+                sink.on_refused(symbol, kind, reason)
+        incoming = Incoming(names, sink, self.clock, self._rejects, self._now_us)
+        shared = (sink, incoming, self.counters, self._gate, self._log, self._venue_time_after)
+        if self._venue is None:
+            await GenericStream(exchange, list(names.values()), *shared).run(kinds)
+        else:
+            await VenueStream(exchange, self._venue, names, *shared, self._connections).run(kinds)
+
+    def _name_in_frames(self, symbol: str) -> str | None:
+        market = self._ccxt.markets.get(symbol)
+        if market is None:
+            return None
+        return symbol if self._venue is None else self._venue.wire_symbol(market)
+
+    def pause_reading(self) -> None:
+        """Take no more frames: the sockets fill up and the venue waits. Nothing is dropped."""
+        self._gate.shut()
+
+    def resume_reading(self) -> None:
+        """Go on after `pause_reading`."""
+        self._gate.open()
+
+    # history
+
+    async def get_ohlcv(
+        self, symbol: str, since_us: int | None = None, limit: int | None = None, *, since: datetime | int | None = None
+    ) -> list[Candle]:
+        """1-minute candles, oldest first; the last one may be of the running minute.
+
+        From `since_us` on (`since`: a datetime, or milliseconds as in ccxt), else the latest. How far back and how many
+        depends on the venue. Minutes without trades are there with `trades` 0 where the venue states them.
+        """
+        if since is not None:
+            since_us = int(since.timestamp() * 1_000_000) if isinstance(since, datetime) else since * 1000
+        market, what = self._market(symbol), f"candles of {symbol}"
+        if self._venue is None:
+            candles = await GenericHistory(self._ccxt).candles(symbol, since_us, limit)
+        else:
+            venue = self._venue
+            answer = await self._asked(what, *venue.candles_request(market["id"], since_us, limit))
+            candles = history.read(self.name, what, answer, lambda: venue.parse_candles(answer))
+        candles = history.checked_candles(self.name, symbol, candles, self._now_us())
+        if since_us is None:
+            return candles if limit is None else candles[-limit:]
+        return [candle for candle in candles if candle.ts_us >= since_us][:limit]
+
+    async def get_trades(
+        self, symbol: str, *, from_id: str | None = None, since_us: int | None = None, limit: int | None = None
+    ) -> TradePage:
+        """One page of trades, oldest first: from a cursor (the last page's `next_cursor`), from a time, or the latest.
+
+        A page may begin with trades that the page before ended with.
+        """
+        market, what = self._market(symbol), f"trades of {symbol}"
+        if self._venue is None:
+            page = await GenericHistory(self._ccxt).trades(symbol, from_id, since_us, limit)
+        else:
+            venue, size = self._venue, min(limit or self._venue.page_trades, self._venue.page_trades)
+            answer = await self._asked(what, *venue.trades_request(market["id"], from_id, since_us, size))
+            page = history.read(self.name, what, answer, lambda: venue.parse_trades(answer, size))
+        trades = history.checked_trades(self.name, symbol, page.trades, self._now_us())
+        if from_id is None and since_us is not None:
+            trades = [trade for trade in trades if trade.ts_us >= since_us]
+        return TradePage(trades, page.next_cursor)
+
+    async def venue_time_us(self) -> int:
+        """The venue's time, asked now. Feeds `clock`."""
+        floor_us, _resolution_us = await self._venue_time()
+        return floor_us
+
+    async def _venue_time_after(self) -> int:
+        """A venue time that is not earlier than anything received before the call."""
+        floor_us, resolution_us = await self._venue_time()
+        return floor_us + resolution_us
+
+    async def _venue_time(self) -> tuple[int, int]:
+        if self._venue is None:
+            time_us = await GenericHistory(self._ccxt).time_us(self._now_us)
+        else:
+            venue = self._venue
+            answer = await self._asked("its time", *venue.time_request())
+            time_us = history.read(self.name, "its time", answer, lambda: venue.parse_time(answer))
+        self.clock.observe(time_us[0], time.monotonic())
+        return time_us
+
+    async def _asked(self, what: str, method: str, params: dict[str, Any]) -> Any:
+        return await history.ask(self._ccxt, what, lambda: getattr(self._ccxt, method)(params))

@@ -1,0 +1,49 @@
+"""Between an exchange and its collectors: the sink that a stream writes to, its counters, a page of history. Pure."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ohlcvd.market import Candle, Kind, Trade
+
+
+class StreamSink(Protocol):
+    """Receives a live stream. Called on the event loop, one call at a time; must be fast and never raise.
+
+    For every (symbol, kind): `on_subscribed` opens an unbroken stretch, `on_interrupted` ends it, and what lies
+    between two stretches must be fetched from history. Rows may arrive outside a stretch (a snapshot before the
+    acknowledgement); they are true but prove nothing about their neighbours.
+    """
+
+    def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
+        """Validated trades in the venue's order. A snapshot holds recent trades from before the subscription."""
+
+    def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
+        """One minute as the venue last described it; `closed` only where the venue itself says so.
+
+        A venue that also describes minutes without trades gives them with `trades` 0 and a zero volume.
+        """
+
+    def on_subscribed(self, symbol: str, kind: Kind, venue_us: int) -> None:
+        """From the venue's time `venue_us` on the stream is complete until `on_interrupted`."""
+
+    def on_interrupted(self, symbol: str, kind: Kind, reason: str) -> None:
+        """Something may have been missed; a new `on_subscribed` follows when the stream is back."""
+
+    def on_refused(self, symbol: str, kind: Kind, reason: str) -> None:
+        """The venue refuses this subscription; it is asked again after a pause, the others are unaffected."""
+
+
+@dataclass(slots=True)
+class StreamCounters:
+    """What a handler has seen since it was made; only ever grows."""
+
+    frames: int = 0
+    reconnects: int = 0
+    rejected: int = 0
+
+
+class TradePage(NamedTuple):
+    """Consecutive trades, oldest first. `next_cursor` (as `from_id`) gives what follows; None: no more by now."""
+
+    trades: list[Trade]
+    next_cursor: str | None

@@ -1,0 +1,134 @@
+"""What a venue's file gives to the common machinery: how to subscribe, how to read its frames and its history. Pure.
+
+`parse` turns one raw text frame into events. It takes the frames it knows and returns None for all others, which go
+on to ccxt. A row that does not hold what it should becomes a `BadRow` and its neighbours are still delivered; a
+frame that cannot be read at all raises ValueError, KeyError or TypeError.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from ohlcvd.exchange.sink import TradePage
+from ohlcvd.market import Candle, Kind, Trade
+
+
+class TradeRows(NamedTuple):
+    """Trades of one market in the order sent."""
+
+    wire: str  # the market's name in the venue's frames
+    trades: list[Trade]
+    snapshot: bool
+    venue_us: int | None = None  # when the venue sent the frame, where it says so
+
+
+class CandleRow(NamedTuple):
+    """One minute as the venue describes it now."""
+
+    wire: str
+    candle: Candle
+    closed: bool
+    snapshot: bool
+    venue_us: int | None = None
+
+
+class Ack(NamedTuple):
+    """The venue accepts a subscription: one market's, or (wire None) everything that the request asked for."""
+
+    request_id: int | None
+    wire: str | None
+    kind: Kind | None
+    venue_us: int | None
+
+
+class Refusal(NamedTuple):
+    """The venue refuses one market, or (wire None) the whole request."""
+
+    request_id: int | None
+    wire: str | None
+    kind: Kind | None
+    reason: str
+
+
+class Pulse(NamedTuple):
+    """The venue says that it is alive."""
+
+    venue_us: int | None = None
+
+
+class Pong(NamedTuple):
+    """The answer to our ping: proves the connection, not that data still flows."""
+
+    request_id: int | None
+    venue_us: int | None
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be used, and what may therefore be missing from which market."""
+
+    wire: str | None
+    kind: Kind
+    reason: str
+    raw: str
+
+
+Event = TradeRows | CandleRow | Ack | Refusal | Pulse | Pong | BadRow
+
+
+class Request(NamedTuple):
+    """One call of ccxt's implicit API: `await getattr(exchange, method)(params)`."""
+
+    method: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """When a connection counts as dead although nothing has failed.
+
+    `data_s`: no frame except pongs for so long. With `quiet_s` the limit follows the flow: 15 times the mean
+    distance of moments with data in the minute before, between `data_s` and `quiet_s`. `any_s`: no frame at all, not
+    even a pong.
+    """
+
+    data_s: float
+    any_s: float
+    quiet_s: float | None = None
+
+
+class FastVenue(Protocol):
+    """A venue with a file of its own."""
+
+    symbols_per_request: int
+    streams_per_connection: int  # one market's trades are one stream, its candles another
+    request_pace_s: float
+    ping_s: float
+    silence: Silence
+    page_trades: int  # the most trades that one answer of the venue's history holds
+    options: Mapping[str, Any]  # for ccxt's constructor
+
+    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str: ...
+    def wire_symbol(self, market: Mapping[str, Any]) -> str: ...
+    def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> dict[str, Any]: ...
+    def ping(self, request_id: int) -> dict[str, Any] | None:
+        """A message whose answer carries the venue's time, or None: then its REST time is asked."""
+
+    def parse(self, text: str) -> Sequence[Event] | None: ...
+    def candles_request(self, market_id: str, since_us: int | None, limit: int | None) -> Request: ...
+    def parse_candles(self, answer: Any) -> list[Candle]: ...
+    def trades_request(
+        self, market_id: str, from_id: str | None, since_us: int | None, limit: int | None
+    ) -> Request: ...
+    def parse_trades(self, answer: Any, limit: int) -> TradePage: ...
+    def time_request(self) -> Request: ...
+    def parse_time(self, answer: Any) -> tuple[int, int]:
+        """The venue's time in microseconds and how much later it may be: (floor, resolution)."""
+
+
+def missing(row: Any, error: Exception) -> str:
+    """Why a row could not be read, as a sentence."""
+    if isinstance(error, KeyError):
+        return f"field {error.args[0]!r} is missing"
+    if isinstance(error, IndexError):
+        return "fields are missing"
+    return str(error) or type(error).__name__

@@ -1,0 +1,114 @@
+"""The values that everything else passes around: instruments, trades, candles, timeframes. Pure.
+
+Times are integer microseconds since 1970-01-01 UTC (`_us`), the resolution of PostgreSQL's timestamptz; finer venue
+times are floored. Prices and amounts are the venue's own decimal digits as text ("0.00010000"), never floats; an
+exponent ("1E-7") is expanded where a value is made. A candle's `ts_us` is its open time, on the minute.
+"""
+
+import re
+from decimal import Decimal
+from typing import Literal, NamedTuple
+
+Side = Literal["buy", "sell"]
+Kind = Literal["trades", "candles"]
+CandleSource = Literal["venue", "trades"]
+
+SECOND_US = 1_000_000
+MINUTE_US = 60 * SECOND_US
+
+_PLAIN = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_EXPONENT = re.compile(r"[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,3}", re.ASCII)
+
+TIMEFRAMES_S: dict[str, int] = {
+    "1m": 60, "3m": 180, "5m": 300, "15m": 900, "30m": 1800,
+    "1h": 3600, "2h": 7200, "4h": 14400, "6h": 21600, "12h": 43200,
+    "1d": 86400, "1w": 604800,
+}  # fmt: skip
+
+
+class Instrument(NamedTuple):
+    """One market of one exchange, as `ohlcvd.instruments` has it."""
+
+    id: int
+    exchange: str
+    symbol: str
+
+
+class Trade(NamedTuple):
+    """One execution. `side` is the taker's. `id` is exactly the venue's id as text."""
+
+    ts_us: int
+    id: str
+    price: str
+    amount: str
+    side: Side
+
+
+class Candle(NamedTuple):
+    """One minute. `trades` is None where the venue does not say."""
+
+    ts_us: int
+    open: str
+    high: str
+    low: str
+    close: str
+    volume: str
+    trades: int | None
+    source: CandleSource
+
+
+def minute_of(ts_us: int) -> int:
+    """Open time of the minute that `ts_us` lies in."""
+    return ts_us - ts_us % MINUTE_US
+
+
+def plain_digits(text: str) -> str:
+    """The same number without an exponent, digit for digit: "1.50E-7" -> "0.000000150".
+
+    Raises ValueError for anything that is not a non-negative decimal number ("", "nan", "-1", "1_0", "٣").
+    """
+    if _PLAIN.fullmatch(text):
+        return text
+    if _EXPONENT.fullmatch(text):
+        return format(Decimal(text), "f")
+    raise ValueError(f"not a decimal number: {text[:50]!r}")
+
+
+def trade_fault(trade: Trade, now_us: int) -> str | None:
+    """Why this trade must not be stored, or None. `now_us` is the local clock; the venue may be 10 s ahead of it."""
+    if not trade.id:
+        return "no trade id"
+    if trade.side not in ("buy", "sell"):
+        return f"side is {trade.side!r}, not buy or sell"
+    for name, text in (("price", trade.price), ("amount", trade.amount)):
+        if not _is_positive(text):
+            return f"{name} is {text!r}, not a positive decimal number"
+    return time_fault(trade.ts_us, now_us)
+
+
+def candle_fault(candle: Candle, now_us: int) -> str | None:
+    """Why this candle must not be stored, or None."""
+    for name in ("open", "high", "low", "close"):
+        if not _is_positive(getattr(candle, name)):
+            return f"{name} is {getattr(candle, name)!r}, not a positive decimal number"
+    if not _PLAIN.fullmatch(candle.volume):
+        return f"volume is {candle.volume!r}, not a decimal number"
+    if candle.ts_us % MINUTE_US:
+        return f"open time {candle.ts_us} us is not on a minute"
+    low, high = Decimal(candle.low), Decimal(candle.high)
+    if not (low <= Decimal(candle.open) <= high and low <= Decimal(candle.close) <= high):
+        return "open or close lies outside low..high"
+    return time_fault(candle.ts_us, now_us)
+
+
+def time_fault(ts_us: int, now_us: int) -> str | None:
+    """Why this time cannot be an event's, or None: before 2009 (no market existed) or more than 10 s ahead."""
+    if ts_us < 1_230_768_000 * SECOND_US:
+        return f"time {ts_us} us is before 2009"
+    if ts_us > now_us + 10 * SECOND_US:
+        return f"time {ts_us} us is more than 10 s in the future"
+    return None
+
+
+def _is_positive(text: str) -> bool:
+    return bool(_PLAIN.fullmatch(text)) and text.strip("0.") != ""

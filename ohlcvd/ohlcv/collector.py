@@ -1,0 +1,86 @@
+"""The venue's 1-minute candles of one market: final ones to the writer, the forming one to whoever asks.
+
+Like the trade collector it is driven from outside and does no I/O: `MinuteBook` decides what is final, and what the
+stream cannot decide is asked over REST by the manager.
+"""
+
+from collections.abc import Sequence
+
+from ohlcvd.log import get_component_logger
+from ohlcvd.market import Candle, Instrument
+from ohlcvd.ohlcv.minutes import Decision, Finality, MinuteBook
+from ohlcvd.store import Store
+
+
+class OhlcvCollector:
+    """One market's venue candles."""
+
+    def __init__(
+        self, symbol: str, exchange: str, *, instrument: Instrument, store: Store, finality: Finality, sends_empty: bool
+    ) -> None:
+        self.symbol = symbol
+        self.instrument = instrument
+        self.log = get_component_logger(f"ohlcvd.ohlcv.collector.{exchange}.{symbol}")
+        self.received = 0
+        self.corrections = 0
+        self.last_candle: Candle | None = None
+        self.refused: str | None = None
+        self.is_live = False
+        self._store = store
+        self._book = MinuteBook(finality, sends_empty=sends_empty)
+
+    def on_candle(self, candle: Candle, closed: bool) -> None:
+        """One state of a minute from the stream."""
+        self.received += 1
+        corrected = self._book.seen(candle, closed)
+        if corrected is not None:
+            self.corrections += 1
+            self._store.add_candles(self.instrument, [corrected])
+            self.log.info("candle corrected by the venue", open_time_us=corrected.ts_us)
+
+    def subscribed(self, venue_us: int) -> None:
+        """From `venue_us` on no candle update is missed."""
+        self.refused = None
+        self.is_live = True
+        self._book.subscribed(venue_us)
+        self.log.debug("candle stream is live", venue_time_us=venue_us)
+
+    def interrupted(self, reason: str) -> None:
+        """Updates may be missed from here on; the minutes concerned are asked over REST."""
+        self.is_live = False
+        self._book.interrupted()
+        self.log.debug("candle stream interrupted", reason=reason)
+
+    def refuse(self, reason: str) -> None:
+        """The venue does not accept the subscription."""
+        self.refused = reason
+        self.log.error("candle stream refused by the venue, asking again later", reason=reason)
+
+    def tick(self, venue_now_us: int) -> Decision | None:
+        """Store the minutes that became final by the stream alone."""
+        return self._store_decision(self._book.decide(venue_now_us))
+
+    def asks(self, venue_now_us: int) -> int | None:
+        """The open time from which the manager has to ask the venue over REST now, or None."""
+        return self._book.asks(venue_now_us)
+
+    def answered(self, rows: Sequence[Candle], venue_now_us: int) -> Decision | None:
+        """Store what a REST answer, asked at `venue_now_us`, makes final."""
+        skipped = len(self._book.skipped)
+        decision = self._book.answered(rows, venue_now_us)
+        for lower_us, upper_us in self._book.skipped[skipped:]:
+            self.log.warning("venue no longer has these minutes, gap left", lower_us=lower_us, upper_us=upper_us)
+        return self._store_decision(decision)
+
+    def forming(self) -> Candle | None:
+        """The running minute as the venue last described it."""
+        return self._book.forming()
+
+    def _store_decision(self, decision: Decision | None) -> Decision | None:
+        if decision is None:
+            return None
+        if decision.candles:
+            self._store.add_candles(self.instrument, decision.candles)
+            self.last_candle = decision.candles[-1]
+        self._store.cover(self.instrument, "candles", decision.lower_us, decision.upper_us)
+        return decision

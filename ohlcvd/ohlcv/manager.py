@@ -1,0 +1,120 @@
+"""All candle collectors of one exchange: routes the stream, and asks over REST what the stream cannot decide.
+
+One question at a time (the venue's rate limit is shared), oldest need first by turns over the symbols; a symbol whose
+question failed or decided nothing waits min(300, 2**n) s before it is asked again, the others do not.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from ohlcvd.errors import ExchangeError
+from ohlcvd.market import SECOND_US, Candle, Instrument
+from ohlcvd.ohlcv.collector import OhlcvCollector
+from ohlcvd.ohlcv.minutes import Decision, Finality
+from ohlcvd.store import Store
+
+MAX_PAUSE_S = 300
+# How often the collectors are looked at for questions; a minute has to be stored within 20 s of its end.
+SWEEP_S = 0.5
+
+
+class FetchCandles(Protocol):
+    """`ExchangeHandler.get_ohlcv`."""
+
+    def __call__(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Awaitable[list[Candle]]:
+        """Candles from `since_us` on, oldest first."""
+
+
+class _Pause:
+    """When a symbol may be asked again, by the monotonic clock."""
+
+    __slots__ = ("failures", "until_s")
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.until_s = 0.0
+
+    def extend(self, now_s: float) -> float:
+        self.failures += 1
+        pause_s: float = min(MAX_PAUSE_S, 2.0 ** min(self.failures, 10))
+        self.until_s = now_s + pause_s
+        return pause_s
+
+    def end(self) -> None:
+        self.failures = 0
+        self.until_s = 0.0
+
+
+class OhlcvManager:
+    """The candle service of one exchange: one collector per symbol."""
+
+    def __init__(
+        self,
+        exchange: str,
+        instruments: Mapping[str, Instrument],
+        store: Store,
+        *,
+        finality: Finality,
+        sends_empty: bool,
+        fetch: FetchCandles,
+        venue_now_us: Callable[[], int | None],
+    ) -> None:
+        self.collectors = {
+            symbol: OhlcvCollector(
+                symbol, exchange, instrument=instrument, store=store, finality=finality, sends_empty=sends_empty
+            )
+            for symbol, instrument in instruments.items()
+        }
+        self._fetch = fetch
+        self._venue_now_us = venue_now_us
+        self._pauses = {symbol: _Pause() for symbol in instruments}
+
+    def on_candle(self, symbol: str, candle: Candle, closed: bool) -> None:
+        """Route one state of one minute."""
+        self.collectors[symbol].on_candle(candle, closed)
+
+    def tick(self, venue_now_us: int) -> list[tuple[str, Candle]]:
+        """Store what the stream made final; returns (symbol, final candle)."""
+        return [
+            (symbol, candle)
+            for symbol, collector in self.collectors.items()
+            for candle in _candles(collector.tick(venue_now_us))
+        ]
+
+    async def ask_forever(self, on_final: Callable[[str, Candle], None]) -> None:
+        """Ask the venue for the minutes that the streams leave undecided, until cancelled."""
+        while True:
+            for symbol, collector in self.collectors.items():
+                await self._ask_if_needed(symbol, collector, on_final)
+            await asyncio.sleep(SWEEP_S)
+
+    async def _ask_if_needed(
+        self, symbol: str, collector: OhlcvCollector, on_final: Callable[[str, Candle], None]
+    ) -> None:
+        venue_now_us = self._venue_now_us()
+        pause = self._pauses[symbol]
+        now_s = asyncio.get_running_loop().time()
+        if venue_now_us is None or now_s < pause.until_s:
+            return
+        since_us = collector.asks(venue_now_us)
+        if since_us is None:
+            return
+        try:
+            # one row earlier: the answer then shows that it reaches back far enough
+            rows = await self._fetch(symbol, since_us - 60 * SECOND_US)
+        except ExchangeError as error:
+            retry_in_s = pause.extend(now_s)
+            collector.log.warning("candles could not be asked", error=str(error), retry_in_s=retry_in_s)
+            return
+        decision = collector.answered([row for row in rows if row.ts_us >= since_us], venue_now_us)
+        if decision is None:
+            pause.extend(now_s)
+            return
+        pause.end()
+        for candle in decision.candles:
+            on_final(symbol, candle)
+
+
+def _candles(decision: Decision | None) -> list[Candle]:
+    return decision.candles if decision is not None else []

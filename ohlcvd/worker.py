@@ -1,0 +1,271 @@
+"""A collecting child's main: one event loop, one exchange, its services, its heartbeat, its drain.
+
+The supervisor calls `worker_main` right after the fork. The order of life:
+
+    starting   until the loop runs
+    ready      the loop runs: waits for the database and the exchange (for ever if need be), then subscribes
+    streaming  at least one stream is live
+    draining   TERM: reading stops, what was read is committed, exit 0
+
+Whatever fails unexpectedly ends the process with code 70 and a traceback in its log; the supervisor starts it again.
+A child that has nothing to collect exits with 78: only a change of configuration can help it.
+"""
+
+import asyncio
+import signal
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from ohlcvd.cache.live import LiveCache
+from ohlcvd.config import Config
+from ohlcvd.database import Batch, Database, Writer
+from ohlcvd.errors import ConfigError, ExchangeError, Exit
+from ohlcvd.exchange import ExchangeHandler
+from ohlcvd.exchange.limits import rules_of
+from ohlcvd.log import get_component_logger, reopen_logs, setup_logging
+from ohlcvd.market import Instrument, Kind
+from ohlcvd.ohlcv.manager import OhlcvManager
+from ohlcvd.router import StreamRouter
+from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
+from ohlcvd.symbols import select, shard_of
+from ohlcvd.trade.manager import TradeManager
+
+BEAT_S = 1.0
+TICK_S = 0.5
+# How often the venue is asked for its time, so that quiet minutes end: streams tell it only when something happens.
+CLOCK_S = 10.0
+# Reading pauses above this many uncommitted rows, and goes on below half of it.
+BACKLOG_ROWS = 200_000
+# Commits waiting to be published in Redis; more than that, and the oldest are dropped (Redis holds nothing unique).
+WAITING_PUBLICATIONS = 1_000
+
+
+def worker_main(config: Config, child: str, postgres: str, redis: str, sender: HeartbeatSender) -> int:
+    """Collect for `child` ("kraken", "binance/2") until TERM. Returns the exit code."""
+    log_file = config.log_dir / f"{child.replace('/', '-')}.log"
+    setup_logging(file=log_file, level=config.log_level, terminal=sys.stderr.isatty())
+    return asyncio.run(Worker(config, child, postgres, redis, sender).run())
+
+
+class Worker:
+    """One exchange (or one shard of it) being collected."""
+
+    def __init__(self, config: Config, child: str, postgres: str, redis: str, sender: HeartbeatSender) -> None:
+        self.child = child
+        exchange, _, shard = child.partition("/")
+        self.exchange = config.exchange(exchange)
+        self.shard = int(shard or 1)
+        self.config = config
+        self.sender = sender
+        self.state: BeatState = "starting"
+        self.log = get_component_logger(f"ohlcvd.worker.{child}")
+        self.handler = ExchangeHandler(self.exchange)
+        self.database = Database(postgres, application_name=f"ohlcvd {child}")
+        self.writer = Writer(self.database, on_commit=self._on_commit)
+        self.cache = LiveCache(redis, child)
+        self.router: StreamRouter | None = None
+        self.unlisted: list[str] = []
+        self._publications: deque[Batch] = deque(maxlen=WAITING_PUBLICATIONS)
+        self._committed = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> int:
+        """Collect until TERM or INT, then drain."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGUSR1, reopen_logs)
+        self.state = "ready"
+        beating = asyncio.create_task(self._beat_forever())
+        try:
+            return await self._live()
+        finally:
+            beating.cancel()
+            await asyncio.gather(beating, return_exceptions=True)
+            await self.handler.close()
+            await self.cache.close()
+            await self.database.close()
+
+    async def _live(self) -> int:
+        announcing = asyncio.create_task(self._announce_forever(), name="redis heartbeat")
+        storing = asyncio.create_task(self.writer.run(), name="writer")
+        publishing = asyncio.create_task(self._publish_forever(), name="redis streams")
+        collecting = asyncio.create_task(self._collect(), name="collecting")
+        stopping = asyncio.create_task(self._stop.wait(), name="stopping")
+        tasks: tuple[asyncio.Task[Any], ...] = (announcing, storing, publishing, collecting, stopping)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self.state = "draining"
+            code = await self._end_collecting(collecting)
+            for task in (announcing, storing, publishing):
+                if task.done():
+                    code = self._crashed(task)
+            if not storing.done():
+                await self._drain()
+            return code
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end_collecting(self, collecting: asyncio.Task[None]) -> int:
+        stopped = self._stop.is_set()
+        collecting.cancel()
+        outcome = (await asyncio.gather(collecting, return_exceptions=True))[0]
+        if isinstance(outcome, ConfigError):
+            self.log.error("cannot collect until the configuration is changed", reason=str(outcome))
+            return Exit.CONFIG
+        if stopped and (outcome is None or isinstance(outcome, asyncio.CancelledError)):
+            return Exit.OK
+        return self._crashed(collecting)
+
+    def _crashed(self, task: asyncio.Task[Any]) -> int:
+        error = None if task.cancelled() else task.exception()
+        self.log.error("task ended unexpectedly, the process ends", task=task.get_name(), exc_info=error)
+        return Exit.BUG
+
+    async def _drain(self) -> None:
+        await self.handler.close()
+        rows = self.writer.backlog
+        complete = await self.writer.drain(self.config.drain_s)
+        while self._publications:
+            await self.cache.publish(self._publications.popleft())
+        if complete:
+            self.log.info("drained, everything read is committed", rows=rows)
+        else:
+            self.log.error("drain timed out, rows left uncommitted", rows=self.writer.backlog)
+
+    # --- collecting
+
+    async def _collect(self) -> None:
+        await self.database.wait_until_up()
+        await self._connect_exchange()
+        symbols = self._choose_symbols()
+        instruments = await self.database.instruments(self.exchange.name, symbols)
+        self.router = router = self._make_services(instruments)
+        kinds: set[Kind] = set()
+        if router.trades is not None:
+            kinds.add("trades")
+        if router.candles is not None:
+            kinds.add("candles")
+        self.log.info("collecting", symbols=len(symbols), kinds=sorted(kinds), first=symbols[:5])
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.handler.stream(symbols, kinds, router), name="stream")
+            group.create_task(self._tick_forever(router), name="tick")
+            group.create_task(self._tell_time_forever(), name="venue time")
+            if router.candles is not None:
+                group.create_task(router.candles.ask_forever(router.on_final), name="candle questions")
+
+    async def _connect_exchange(self) -> None:
+        pause_s = 1.0
+        while True:
+            try:
+                await self.handler.connect()
+                return
+            except ExchangeError as error:
+                self.log.warning("exchange cannot be reached yet", error=str(error), retry_in_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(60.0, pause_s * 2)
+
+    def _choose_symbols(self) -> list[str]:
+        selection = select(self.exchange.symbols, self.handler.symbols())
+        self.unlisted = selection.unlisted
+        for symbol in selection.unlisted:
+            self.log.warning("symbol is not listed by this exchange, collected where it is", symbol=symbol)
+        if not selection.symbols:
+            wanted = ", ".join(self.exchange.symbols)
+            raise ConfigError(f"{self.exchange.name} lists none of the symbols wanted: {wanted}")
+        return shard_of(selection.symbols, self.shard, self.exchange.shards)
+
+    def _make_services(self, instruments: Mapping[str, Instrument]) -> StreamRouter:
+        exchange = self.exchange.name
+        rules = rules_of(exchange)
+        trades = candles = None
+        if self.config.collects_trades:
+            trades = TradeManager(
+                exchange, instruments, self.writer, stores_candles=not self.config.collects_candles
+            )
+        if self.config.collects_candles:
+            candles = OhlcvManager(
+                exchange,
+                instruments,
+                self.writer,
+                finality=rules.candle_finality,
+                sends_empty=rules.sends_empty_minutes,
+                fetch=self.handler.get_ohlcv,
+                venue_now_us=self._venue_now_us,
+            )
+        return StreamRouter(exchange, trades, candles, counts_agree=rules.counts_stream_trades)
+
+    async def _tick_forever(self, router: StreamRouter) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            venue_now_us = self._venue_now_us()
+            if venue_now_us is not None:
+                router.tick(venue_now_us)
+            self.state = "streaming" if router.is_live else "ready"
+            self._hold_back()
+
+    def _hold_back(self) -> None:
+        """Back-pressure: a database that is behind stops the reading of sockets, nothing is dropped."""
+        if self.writer.backlog > BACKLOG_ROWS:
+            self.handler.pause_reading()
+        elif self.writer.backlog < BACKLOG_ROWS // 2:
+            self.handler.resume_reading()
+
+    async def _tell_time_forever(self) -> None:
+        while True:
+            try:
+                await self.handler.venue_time_us()
+            except ExchangeError as error:
+                self.log.debug("venue did not tell its time", error=str(error))
+            await asyncio.sleep(CLOCK_S)
+
+    def _venue_now_us(self) -> int | None:
+        return self.handler.clock.now_us(asyncio.get_running_loop().time())
+
+    # --- telling others
+
+    def _on_commit(self, batch: Batch) -> None:
+        self._publications.append(batch)
+        self._committed.set()
+
+    async def _publish_forever(self) -> None:
+        while True:
+            await self._committed.wait()
+            self._committed.clear()
+            while self._publications:
+                await self.cache.publish(self._publications.popleft())
+
+    async def _beat_forever(self) -> None:
+        while True:
+            self.sender.send(Beat(self.state, self.counters()))
+            await asyncio.sleep(BEAT_S)
+
+    async def _announce_forever(self) -> None:
+        """The heartbeat in Redis, the forming candles, the markets: a slow Redis holds up only this task."""
+        await self.cache.open()
+        while True:
+            await self.cache.heartbeat({"state": self.state, "unlisted": self.unlisted, **self.counters()})
+            if self.router is not None:
+                await self.cache.forming(self.router.forming())
+                await self.cache.markets(self.router.markets())
+            await asyncio.sleep(BEAT_S)
+
+    def counters(self) -> dict[str, int]:
+        """What the heartbeat says; only `backlog` can fall."""
+        stream, written = self.handler.counters, self.writer.counters
+        return {
+            "frames": stream.frames,
+            "reconnects": stream.reconnects,
+            "rejected": stream.rejected,
+            "trades": written.trades,
+            "candles": written.candles,
+            "commits": written.commits,
+            "duplicates": written.duplicates,
+            "corrections": written.corrections,
+            "differences": self.router.differences if self.router is not None else 0,
+            "backlog": self.writer.backlog,
+        }

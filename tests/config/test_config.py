@@ -1,0 +1,245 @@
+"""What is in effect: what wins over what, and where each value came from."""
+
+import pickle
+from dataclasses import FrozenInstanceError
+from pathlib import Path
+
+import pytest
+
+from ohlcvd.config import ExchangeConfig, Since
+from ohlcvd.config.layers import DRAIN_S, GRACE_S, SERVICE_STOP_S, check_ladder
+from ohlcvd.config.settings import ENVIRONMENT_NAMES, EXCHANGE_KEYS, SECTIONS
+from ohlcvd.errors import ConfigError
+from tests.config.loading import load, origin_of, refusal
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def test_without_any_file_the_defaults_hold(folder: Path) -> None:
+    config = load(folder)
+    assert (config.service, config.OHLCV_EXCHANGES) == ("both", ["kraken", "binance"])
+    assert config.since == Since(duration_s=7 * 86400)
+    assert (config.postgres_dsn, config.redis_url) == ("embedded", "embedded")
+    assert config.http_listen == "127.0.0.1:9464"
+    assert config.file is None
+    assert {setting.origin for setting in config.effective()} == {"default"}
+
+
+def test_later_layers_win_and_every_value_knows_its_origin(folder: Path) -> None:
+    text = "[ohlcvd]\nservice = trade\nexchanges = kraken\nsince = 1d\nsymbols = A/B\nlog_level = debug\n"
+    env = "OHLCV_EXCHANGES=okx\nOHLCV_SINCE=2d\nOHLCV_SYMBOLS=C/D\n"
+    environ = {"OHLCV_SINCE": "3d", "OHLCV_SYMBOLS": "E/F"}
+    config = load(folder, text, env=env, environ=environ, flags={"ohlcvd.symbols": "G/H"})
+    assert (config.service, config.log_level) == ("trade", "DEBUG")
+    assert config.OHLCV_EXCHANGES == ["okx"]
+    assert config.since == Since(duration_s=3 * 86400)
+    assert config.OHLCV_SYMBOLS == ["G/H"]
+    assert origin_of(config, "ohlcvd", "service") == "etc/ohlcvd.conf:2"
+    assert origin_of(config, "ohlcvd", "exchanges") == ".env:1"
+    assert origin_of(config, "ohlcvd", "since") == "environment OHLCV_SINCE"
+    assert origin_of(config, "ohlcvd", "symbols") == "--symbols"
+    assert origin_of(config, "http", "listen") == "default"
+
+
+def test_a_value_that_is_overridden_is_not_read(folder: Path) -> None:
+    assert load(folder, "[ohlcvd]\nservice = nonsense\n", flags={"ohlcvd.service": "trade"}).service == "trade"
+
+
+def test_an_exchange_may_differ(folder: Path) -> None:
+    text = """
+[exchange:kraken]
+symbols = BTC/USD
+rest_url = http://127.0.0.1:8000/kraken/
+ws_url = ws://127.0.0.1:8000/kraken
+sandbox = yes
+shards = 3
+[ohlcvd]
+symbols = BTC/USDT, !LUNA/*
+"""
+    config = load(folder, text)
+    url = "127.0.0.1:8000/kraken"
+    assert config.exchange("kraken") == ExchangeConfig("kraken", ("BTC/USD",), f"http://{url}", f"ws://{url}", True, 3)
+    assert config.exchange("binance") == ExchangeConfig("binance", ("BTC/USDT", "!LUNA/*"))
+    with pytest.raises(KeyError):
+        config.exchange("okx")
+
+
+def test_symbols_of_environment_or_flags_win_over_an_exchange_section_of_the_file(folder: Path) -> None:
+    config = load(folder, "[exchange:kraken]\nsymbols = A/B\n", environ={"OHLCV_SYMBOLS": "C/D"})
+    assert config.exchange("kraken").symbols == ("C/D",)
+    assert origin_of(config, "exchange:kraken", "symbols") == "environment OHLCV_SYMBOLS"
+
+
+def test_comments_continuations_and_odd_line_ends(folder: Path) -> None:
+    lines = [
+        "\ufeff; first",
+        "[ohlcvd] ; a section",
+        "# other",
+        "symbols = A/B, ; one",
+        "",
+        "  ; two",
+        "\tC/D,",
+        "  E/F",
+    ]
+    text = "\r\n".join([*lines, "since=0;", ""])
+    assert "ohlcvd.conf:9: since is" in refusal(folder, text)  # "0;": only " ;" begins a comment
+    config = load(folder, text.replace("0;", "0 ;"))
+    assert config.OHLCV_SYMBOLS == ["A/B", "C/D", "E/F"]
+    assert config.since.live_only
+    assert origin_of(config, "ohlcvd", "symbols") == "etc/ohlcvd.conf:4"
+
+
+@pytest.mark.parametrize(
+    ("text", "since"),
+    [
+        ("0", Since(duration_s=0)),
+        ("90s", Since(duration_s=90)),
+        ("5m", Since(duration_s=300)),
+        ("36h", Since(duration_s=36 * 3600)),
+        ("2w", Since(duration_s=14 * 86400)),
+        ("2026-01-02", Since(at_us=1_767_312_000_000_000)),
+        ("2026-01-02T03:04", Since(at_us=1_767_323_040_000_000)),
+        ("2026-01-02 03:04:05.000006Z", Since(at_us=1_767_323_045_000_006)),
+        ("2026-01-02T03:04+02:00", Since(at_us=1_767_315_840_000_000)),
+    ],
+)
+def test_since(folder: Path, text: str, since: Since) -> None:
+    assert load(folder, f"[ohlcvd]\nsince = {text}\n").since == since
+
+
+def test_since_counts_back_from_the_start_and_never_lies_after_it() -> None:
+    assert Since(duration_s=60).start_us(100_000_000) == 40_000_000
+    assert Since(at_us=5).start_us(100) == 5
+    assert Since(at_us=500).start_us(100) == 100
+
+
+@pytest.mark.parametrize("name", ["false", "no", "0", "OFF"])
+def test_without_trades_both_becomes_ohlcv(folder: Path, name: str) -> None:
+    config = load(folder, environ={"TRADE_COLLECTION_ENABLED": name})
+    assert (config.service, config.collects_trades, config.collects_candles) == ("ohlcv", False, True)
+    assert config.TRADE_COLLECTION_ENABLED is False
+    assert origin_of(config, "ohlcvd", "service") == "environment TRADE_COLLECTION_ENABLED"
+
+
+def test_with_trades_nothing_changes(folder: Path) -> None:
+    assert load(folder, environ={"TRADE_COLLECTION_ENABLED": "true", "OHLCV_SERVICE": "ohlcv"}).service == "ohlcv"
+    config = load(folder, "[ohlcvd]\nservice = trade")
+    assert (config.collects_trades, config.collects_candles) == (True, False)
+
+
+def test_dotenv_quotes_exports_comments_and_other_programs_lines(folder: Path) -> None:
+    env = """\
+# comment
+export OHLCV_SERVICE="trade" # why
+POSTGRES_HOST='db.example'
+POSTGRES_PASSWORD="a \\"b\\" #\\\\c"
+POSTGRES_USER=bob # not carol
+POSTGRES_DB=x#y
+LOG_LEVEL=
+OHLCV_SINCE=1d
+OHLCV_SINCE = 2d
+OTHER="not ours
+<?php
+"""
+    config = load(folder, env=env)
+    assert (config.service, config.since) == ("trade", Since(duration_s=2 * 86400))
+    assert (config.POSTGRES_HOST, config.POSTGRES_USER, config.POSTGRES_DB) == ("db.example", "bob", "x#y")
+    assert config.POSTGRES_PASSWORD == 'a "b" #\\c'
+    assert config.log_level == "INFO"
+    assert config.postgres_dsn == "host=db.example user=bob password='a \"b\" #\\\\c' dbname='x#y'"
+
+
+def test_dotenv_of_the_checkout_is_read_where_the_current_folder_has_none(folder: Path) -> None:
+    (folder / ".env").write_text("OHLCV_SERVICE=trade\n")
+    assert load(folder).service == "trade"
+    assert load(folder, env="OHLCV_SERVICE=ohlcv").service == "ohlcv"
+
+
+def test_a_python_environment_called_dotenv_is_no_configuration(folder: Path) -> None:
+    (folder / "cwd" / ".env").mkdir()
+    assert load(folder).service == "both"
+
+
+def test_empty_variables_count_as_not_set(folder: Path) -> None:
+    environ = {
+        "OHLCV_SYMBOLS": "",
+        "POSTGRES_HOST": "",
+        "POSTGRES_PORT": " ",
+        "REDIS_PASSWORD": "",
+        "OHLCV_SERVICE": "",
+    }
+    assert load(folder, environ=environ, env="OHLCV_SERVICE=trade") == load(folder, "[ohlcvd]\nservice = trade")
+
+
+def test_a_named_host_takes_the_place_of_embedded(folder: Path) -> None:
+    environ = {
+        "POSTGRES_HOST": "db",
+        "POSTGRES_PORT": "5433",
+        "POSTGRES_USER": "u",
+        "REDIS_HOST": "cache",
+        "REDIS_DB": "2",
+    }
+    config = load(folder, environ=environ)
+    assert config.postgres_dsn == "host=db port=5433 user=u"
+    assert config.redis_url == "redis://cache:6379/2"
+    assert (config.POSTGRES_PORT, config.POSTGRES_DB, config.POSTGRES_PASSWORD) == (5433, None, None)
+    assert (config.REDIS_HOST, config.REDIS_PORT, config.REDIS_DB, config.REDIS_PASSWORD) == ("cache", 6379, 2, None)
+    assert origin_of(config, "redis", "url") == "environment REDIS_HOST, environment REDIS_DB"
+
+
+def test_each_variable_replaces_its_own_part(folder: Path) -> None:
+    text = "[postgres]\ndsn = postgresql://u:p@h1,h2:5433/d?sslmode=require\n[redis]\nurl = rediss://:p@h:1/4\n"
+    config = load(folder, text, env="POSTGRES_PASSWORD=new", environ={"REDIS_PORT": "7000"})
+    assert config.postgres_dsn == "user=u password=new host=h1,h2 port=,5433 dbname=d sslmode=require"
+    assert config.redis_url == "rediss://:p@h:7000/4"
+    assert origin_of(config, "postgres", "dsn") == "etc/ohlcvd.conf:2, .env:1"
+
+
+def test_embedded_has_no_parts(folder: Path) -> None:
+    config = load(folder)
+    assert [config.POSTGRES_HOST, config.POSTGRES_PORT, config.REDIS_HOST, config.REDIS_PORT] == [None] * 4
+
+
+# The object
+
+
+def test_a_config_is_frozen_comparable_and_goes_through_pickle(folder: Path) -> None:
+    config = load(folder, "[ohlcvd]\nservice = trade\n")
+    with pytest.raises(FrozenInstanceError):
+        config.service = "both"  # type: ignore[misc]
+    copy = pickle.loads(pickle.dumps(config))
+    assert copy == config
+    assert copy.effective() == config.effective()
+    assert config == load(folder, "", flags={"ohlcvd.service": "trade"})
+    assert config != load(folder, "")
+
+
+def test_the_ladder_of_timeouts() -> None:
+    assert (DRAIN_S, GRACE_S, SERVICE_STOP_S) == (20.0, 30.0, 90.0)
+    check_ladder(DRAIN_S, GRACE_S, SERVICE_STOP_S)
+    for ladder in ((30, 20, 90), (20, 20, 90), (20, 90, 30), (0, 1, 2)):
+        with pytest.raises(ConfigError, match="each must be longer than the one before"):
+            check_ladder(*ladder)
+
+
+# The files that are shipped
+
+
+def test_the_shipped_file_is_valid_says_the_defaults_and_names_every_key(folder: Path) -> None:
+    text = (CHECKOUT / "etc/ohlcvd/ohlcvd.conf").read_text()
+    assert load(folder, text) == load(folder, "")
+    plain = "\n".join(line.removeprefix(";") for line in text.splitlines() if not line.startswith("; "))
+    assert load(folder, plain.replace("BTC/USD, BTC/EUR", "BTC/USD, ETH/USD, BTC/USDT, ETH/USDT")) == load(folder, "")
+    for section, keys in (*SECTIONS.items(), ("exchange:kraken", EXCHANGE_KEYS)):
+        part = plain.partition(f"[{section}]")[2].partition("\n[")[0]
+        for key in keys:
+            assert f"\n{key} " in part, key
+
+
+def test_the_example_of_dotenv_names_every_variable_and_is_valid(folder: Path) -> None:
+    text = (CHECKOUT / ".env.example").read_text()
+    assert load(folder, "", env=text) == load(folder, "")
+    used = "\n".join(line.removeprefix("#") for line in text.splitlines() if not line.startswith("# "))
+    config = load(folder, env=used)
+    assert (config.POSTGRES_PORT, config.REDIS_PORT) == (5432, 6379)
+    assert {name for name in ENVIRONMENT_NAMES if f"\n{name}=" in used} == ENVIRONMENT_NAMES

@@ -1,0 +1,65 @@
+"""What the database tests share: rows to store, a writer that runs, and a look at what is stored."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+
+from ohlcvd.database import Batch, Database, Writer
+from ohlcvd.market import MINUTE_US, Candle, Instrument, Side, Trade
+
+# 2026-03-01 12:00 UTC
+NOON_US = 1_772_366_400_000_000
+
+
+def trade(number: int, *, ts_us: int | None = None, price: str = "100.10", side: Side = "buy") -> Trade:
+    """The trade with this id; 10 ms apart from its neighbours."""
+    return Trade(
+        NOON_US + number * 10_000 if ts_us is None else ts_us, str(number), price, f"0.{number % 997 + 1:04d}", side
+    )
+
+
+def trades(numbers: Iterable[int]) -> list[Trade]:
+    return [trade(number) for number in numbers]
+
+
+def candle(minute: int = 0, close: str = "101", **changes: Any) -> Candle:
+    base = Candle(NOON_US + minute * MINUTE_US, "100", "110", "90", close, "12.5", 7, "venue")
+    return base._replace(**changes)
+
+
+@asynccontextmanager
+async def writing(
+    database: Database, on_commit: Callable[[Batch], None] | None = None, *, careful: bool = False
+) -> AsyncIterator[Writer]:
+    """A writer whose `run` is running; an error of it fails the test."""
+    writer = Writer(database, on_commit=on_commit, careful=careful)
+    task = asyncio.create_task(writer.run())
+    try:
+        yield writer
+    finally:
+        task.cancel()
+        outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+        assert isinstance(outcome, asyncio.CancelledError), outcome
+
+
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+    """Wait for it; a TimeoutError if it never comes."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - counters of the code under test have no event to wait for
+            await asyncio.sleep(0.005)
+
+
+def query(conninfo: str, text: str, parameters: Iterable[object] = ()) -> list[tuple[Any, ...]]:
+    """One statement on a connection of its own; rows if it has any."""
+    with psycopg.connect(conninfo, autocommit=True) as connection:
+        cursor = connection.execute(text.encode(), list(parameters))
+        return cursor.fetchall() if cursor.description else []
+
+
+def stored_ids(conninfo: str, instrument: Instrument) -> list[int]:
+    """Every stored id of a market, doubles included, sorted."""
+    rows = query(conninfo, "SELECT trade_id FROM ohlcvd.trades WHERE instrument_id = %s ORDER BY 1", [instrument.id])
+    return [row[0] for row in rows]

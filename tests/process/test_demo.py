@@ -1,0 +1,77 @@
+"""`ohlcvd demo` says yes only when it is true, and leaves nothing behind."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.process.harness import environment, processes_below, wait_for
+
+
+@contextmanager
+def demo(folder: Path, seconds: int) -> Iterator["subprocess.Popen[str]"]:
+    """A running demo whose temporary files lie in `folder`."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ohlcvd", "demo", "--seconds", str(seconds)],
+        cwd=folder,
+        env=environment() | {"TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.communicate(timeout=120)
+
+
+def read_until(process: "subprocess.Popen[str]", start: str) -> str:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if line.startswith(start):
+            return line
+    raise AssertionError(f"no line starts with {start!r}: {''.join(seen)}")
+
+
+def test_an_undisturbed_demo_loses_nothing_and_leaves_nothing(tmp_path: Path) -> None:
+    with demo(tmp_path, 8) as process:
+        output, _ = process.communicate(timeout=180)
+    assert process.returncode == 0, output
+    verdict = re.fullmatch(r"sent (\d+), stored (\d+), lost 0, duplicated 0", output.splitlines()[-1])
+    assert verdict, output
+    assert int(verdict[1]) == int(verdict[2]) > 500
+    assert list(tmp_path.iterdir()) == []
+    assert wait_for("no process is left", lambda: not processes_below(tmp_path), 10)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM ohlcvd.trades WHERE (instrument_id, ts, trade_id) IN ({row})",
+        "UPDATE ohlcvd.trades SET price = price + 0.01 WHERE (instrument_id, ts, trade_id) IN ({row})",
+    ],
+    ids=["deleted", "altered"],
+)
+def test_one_damaged_row_is_found_and_named(tmp_path: Path, damage: str) -> None:
+    row = "SELECT instrument_id, ts, trade_id FROM ohlcvd.trades ORDER BY ts DESC LIMIT 1 OFFSET 20"
+    with demo(tmp_path, 8) as process:
+        conninfo = read_until(process, "database: ").split('"')[1]
+        with psycopg.connect(conninfo, autocommit=True) as connection:
+            wait_for("enough rows", lambda: connection.execute(row).fetchone())
+            statement = damage.format(row=row) + " RETURNING trade_id"
+            number = connection.execute(statement).fetchone()
+        assert number
+        output, _ = process.communicate(timeout=180)
+    assert process.returncode == 1, output
+    assert "lost 1, duplicated 0" in output.splitlines()[-1]
+    assert f"trade {number[0]}: sent" in output

@@ -1,0 +1,65 @@
+"""Values at the edge: digits stay as they were sent, nonsense is named."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ohlcvd.market import Candle, Trade, candle_fault, minute_of, plain_digits, trade_fault
+
+NOW = 1_800_000_000_000_000
+TRADE = Trade(NOW, "1", "1.5", "2", "buy")
+CANDLE = Candle(minute_of(NOW), "10", "12", "9", "11", "0", 0, "venue")
+
+
+@pytest.mark.parametrize(
+    ("text", "plain"),
+    [("1.50E-7", "0.000000150"), ("1e-18", "0.000000000000000001"), ("5", "5"), ("0.10", "0.10"), ("2E3", "2000")],
+)
+def test_exponents_are_expanded_digit_for_digit(text: str, plain: str) -> None:
+    assert plain_digits(text) == plain
+
+
+@pytest.mark.parametrize("text", ["", "nan", "-1", "1_0", "٣", "0x1", "1.", ".5", " 1", "inf", "1e9999", "1\n"])
+def test_what_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a decimal number"):
+        plain_digits(text)
+
+
+@given(st.decimals(min_value=0, max_value=10**20, allow_nan=False, allow_infinity=False))
+def test_plain_digits_keep_the_value(number: Decimal) -> None:
+    assert Decimal(plain_digits(str(number))) == number
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        TRADE._replace(price="-1"),
+        TRADE._replace(price="0.000"),
+        TRADE._replace(amount="1e5"),
+        TRADE._replace(id=""),
+        TRADE._replace(ts_us=NOW + 10_000_001),
+        TRADE._replace(ts_us=0),
+        TRADE._replace(side="Buy"),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_trades_are_named(bad: Trade) -> None:
+    assert trade_fault(TRADE, NOW) is None
+    assert trade_fault(bad, NOW)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        CANDLE._replace(ts_us=CANDLE.ts_us + 1_000_000),
+        CANDLE._replace(open="13"),
+        CANDLE._replace(close="8"),
+        CANDLE._replace(high="0"),
+        CANDLE._replace(volume="-1"),
+        CANDLE._replace(ts_us=CANDLE.ts_us + 120_000_000),
+    ],
+)
+def test_bad_candles_are_named(bad: Candle) -> None:
+    assert candle_fault(CANDLE, NOW) is None
+    assert candle_fault(bad, NOW)

@@ -1,0 +1,80 @@
+"""One market's live trades: nothing twice, and no claim about time that was not watched."""
+
+from ohlcvd.market import MINUTE_US, SECOND_US, Trade
+from ohlcvd.trade.collector import COVERAGE_LAG_US, REMEMBERED_IDS, TradeCollector
+from tests.ledger import INSTRUMENT, Ledger
+
+T0 = 1_700_000_040_000_000
+
+
+def collector(ledger: Ledger, *, stores_candles: bool = False) -> TradeCollector:
+    return TradeCollector("BTC/USD", "kraken", instrument=INSTRUMENT, store=ledger, stores_candles=stores_candles)
+
+
+def trade(number: int, ts_us: int) -> Trade:
+    return Trade(ts_us, str(number), "10", "1", "buy")
+
+
+def test_a_trade_sent_again_is_added_once() -> None:
+    ledger = Ledger()
+    made = collector(ledger)
+    trades = [trade(n, T0 + n) for n in range(300)]
+    made.on_trades(trades)
+    made.on_trades(trades[-200:])
+    assert ledger.trades == trades
+    assert made.received == 300
+
+
+def test_the_memory_of_ids_is_bounded() -> None:
+    made = collector(Ledger())
+    for n in range(3 * REMEMBERED_IDS):
+        made.on_trades([trade(n, T0 + n)])
+    assert len(made._seen_ids) == REMEMBERED_IDS
+
+
+def test_coverage_trails_the_present_and_stops_at_an_interruption() -> None:
+    ledger = Ledger()
+    made = collector(ledger)
+    made.tick(T0)
+    made.subscribed(T0)
+    made.tick(T0 + COVERAGE_LAG_US)
+    assert ledger.covered == []
+    made.tick(T0 + COVERAGE_LAG_US + 5 * SECOND_US)
+    made.interrupted("cut")
+    made.tick(T0 + 60 * SECOND_US)
+    made.subscribed(T0 + 50 * SECOND_US)
+    made.tick(T0 + 70 * SECOND_US)
+    assert ledger.covered == [
+        ("trades", T0, T0 + 5 * SECOND_US),
+        ("trades", T0 + 50 * SECOND_US, T0 + 70 * SECOND_US - COVERAGE_LAG_US),
+    ]
+
+
+def test_a_snapshot_adds_rows_but_no_coverage_and_no_forming_candle() -> None:
+    ledger = Ledger()
+    made = collector(ledger, stores_candles=True)
+    made.on_trades([trade(1, T0 - 3600 * SECOND_US), trade(2, T0 - SECOND_US)])
+    made.subscribed(T0)
+    made.tick(T0 + 9 * SECOND_US)
+    assert len(ledger.trades) == 2
+    assert (ledger.covered, ledger.candles, made.forming()) == ([], [], None)
+
+
+def test_alone_it_stores_the_candles_of_whole_minutes_and_covers_them() -> None:
+    ledger = Ledger()
+    made = collector(ledger, stores_candles=True)
+    made.subscribed(T0 - SECOND_US)
+    made.on_trades([trade(1, T0 - 1), trade(2, T0 + 1), trade(3, T0 + MINUTE_US)])
+    made.tick(T0 + MINUTE_US + COVERAGE_LAG_US)
+    assert [(candle.ts_us, candle.trades) for candle in ledger.candles] == [(T0, 1)]
+    assert ("candles", T0, T0 + MINUTE_US) in ledger.covered
+
+
+def test_beside_the_candle_service_it_stores_none() -> None:
+    ledger = Ledger()
+    made = collector(ledger)
+    made.subscribed(T0)
+    made.on_trades([trade(2, T0 + 1)])
+    assert len(made.tick(T0 + MINUTE_US + COVERAGE_LAG_US)) == 1
+    assert ledger.candles == []
+    assert [kind for kind, _, _ in ledger.covered] == ["trades"]
