@@ -10,6 +10,7 @@ import json
 import os
 import select
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -163,6 +164,20 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", metavar="N", type=_count, default=50, help="begin with the last N lines (50)")
 
 
+def _add_gaps(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchange", metavar="EXCHANGE", nargs="?", help="only of this exchange")
+    parser.add_argument("symbol", metavar="SYMBOL", nargs="?", help="only of this market of it")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchange", metavar="EXCHANGE")
+    parser.add_argument("symbol", metavar="SYMBOL")
+    times = "how long ago (90m, 2h, 3d), or a date or time in UTC (2026-01-31T12:00)"
+    # Names of their own: `since` would be taken for what is configured.
+    parser.add_argument("--since", metavar="T", dest="since_us", type=_moment_us, help=f"from then on: {times}")
+    parser.add_argument("--until", metavar="T", dest="until_us", type=_moment_us, help="up to then")
+
+
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     from ohlcvd.simulator.server import add_arguments
 
@@ -180,6 +195,15 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         raise argparse.ArgumentTypeError(f'"{text}" is not a whole number')
     return int(text)
+
+
+def _moment_us(text: str) -> int:
+    from ohlcvd.report.times import read_moment
+
+    try:
+        return read_moment(text).start_us(time.time_ns() // 1000)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _config(args: argparse.Namespace) -> "Config":
@@ -243,6 +267,22 @@ def _status(args: argparse.Namespace) -> int:
     return int(report.exit_code)
 
 
+def _gaps(args: argparse.Namespace) -> int:
+    from ohlcvd.report import gaps
+
+    found = gaps.read(_config(args), args.exchange, args.symbol)
+    print(json.dumps(gaps.as_dict(found), indent=2) if args.json else gaps.render(found))
+    return int(Exit.NO if found.gaps else Exit.OK)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from ohlcvd.report import verify
+
+    result = verify.read(_config(args), args.exchange, args.symbol, since_us=args.since_us, until_us=args.until_us)
+    print(verify.render(result))
+    return int(Exit.OK if result.holds else Exit.NO)
+
+
 def _check_config(args: argparse.Namespace) -> int:
     rows = [(f"{s.section}.{s.key}", s.value or "(none)", s.origin) for s in _config(args).effective()]
     name_width = max(len(name) for name, _, _ in rows)
@@ -286,6 +326,18 @@ COMMANDS: dict[str, Command] = {
         _run_foreground,
     ),
     "status": ("show what is running, and how each market fares", "ohlcvd status --json", (_add_json,), _status),
+    "gaps": (
+        "show what is missing and why; exit code 1 if there is anything",
+        "ohlcvd gaps kraken BTC/USD --json",
+        (_add_gaps, _add_json),
+        _gaps,
+    ),
+    "verify": (
+        "rebuild candles from the stored trades, compare them with the stored ones and the venue's",
+        "ohlcvd verify kraken BTC/USD --since 2h",
+        (_add_verify,),
+        _verify,
+    ),
     "logs": ("show the log files, readable", "ohlcvd logs kraken -f", (_add_logs,), _logs),
     "check-config": (
         "show the configuration in effect and where each value comes from",

@@ -7,7 +7,7 @@ event loop, once per frame.
 from collections.abc import Iterable
 
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import Candle, Kind, Trade
+from ohlcvd.market import Candle, Instrument, Kind, Trade
 from ohlcvd.ohlcv.check import CandleCheck, Difference
 from ohlcvd.ohlcv.collector import OhlcvCollector
 from ohlcvd.ohlcv.manager import OhlcvManager
@@ -43,7 +43,7 @@ class StreamRouter:
     def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
         """From the stream."""
         if self.trades is not None:
-            self.trades.on_trades(symbol, trades)
+            self.trades.on_trades(symbol, trades, snapshot)
 
     def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
         """From the stream."""
@@ -80,6 +80,15 @@ class StreamRouter:
         """A venue candle became final: hold it against the one built from trades."""
         if symbol in self._checks:
             self._report(symbol, self._checks[symbol].venue(candle))
+
+    def live_from_us(self, instrument: Instrument, kind: Kind) -> int | None:
+        """Where the live streams' part of a market begins, in the venue's time; None: they have none at present."""
+        if kind == "candles" and self.candles is not None:
+            return self.candles.collectors[instrument.symbol].live_from_us
+        if self.trades is None:
+            return None
+        collector = self.trades.collectors[instrument.symbol]
+        return collector.live_from_us if kind == "trades" else collector.candles_from_us
 
     def forming(self) -> dict[str, Candle]:
         """The running minute of every market; the venue's own where candles are collected."""

@@ -21,12 +21,15 @@ from typing import Any
 from ohlcvd.cache.live import LiveCache
 from ohlcvd.config import Config
 from ohlcvd.database import Batch, Database, Writer
-from ohlcvd.errors import ConfigError, ExchangeError, Exit
+from ohlcvd.errors import ConfigError, ExchangeError, Exit, ServiceUnavailable
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.limits import rules_of
 from ohlcvd.log import get_component_logger, reopen_logs, setup_logging
-from ohlcvd.market import Instrument, Kind
+from ohlcvd.market import Instrument, Kind, minute_of
 from ohlcvd.ohlcv.manager import OhlcvManager
+from ohlcvd.repair.book import CoverageBook
+from ohlcvd.repair.records import DatabaseRecords
+from ohlcvd.repair.scheduler import RepairCounters, RepairScheduler
 from ohlcvd.router import StreamRouter
 from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
 from ohlcvd.symbols import select, shard_of
@@ -36,8 +39,10 @@ BEAT_S = 1.0
 TICK_S = 0.5
 # How often the venue is asked for its time, so that quiet minutes end: streams tell it only when something happens.
 CLOCK_S = 10.0
+# How soon history that `backfill` asks for is noticed.
+WANTS_S = 3.0
 # Reading pauses above this many uncommitted rows, and goes on below half of it.
-BACKLOG_ROWS = 200_000
+BACKLOG_ROWS = 50_000
 # Commits waiting to be published in Redis; more than that, and the oldest are dropped (Redis holds nothing unique).
 WAITING_PUBLICATIONS = 1_000
 
@@ -65,7 +70,9 @@ class Worker:
         self.database = Database(postgres, application_name=f"ohlcvd {child}")
         self.writer = Writer(self.database, on_commit=self._on_commit)
         self.cache = LiveCache(redis, child)
+        self.book = CoverageBook()
         self.router: StreamRouter | None = None
+        self.repair: RepairScheduler | None = None
         self.unlisted: list[str] = []
         self._publications: deque[Batch] = deque(maxlen=WAITING_PUBLICATIONS)
         self._committed = asyncio.Event()
@@ -144,25 +151,54 @@ class Worker:
         await self._connect_exchange()
         symbols = self._choose_symbols()
         instruments = await self.database.instruments(self.exchange.name, symbols)
+        await self._load_coverage(instruments)
         self.router = router = self._make_services(instruments)
         kinds: set[Kind] = set()
         if router.trades is not None:
             kinds.add("trades")
         if router.candles is not None:
             kinds.add("candles")
+        self.repair = self._make_repair(instruments, kinds, router)
         self.log.info("collecting", symbols=len(symbols), kinds=sorted(kinds), first=symbols[:5])
         async with asyncio.TaskGroup() as group:
             group.create_task(self.handler.stream(symbols, kinds, router), name="stream")
             group.create_task(self._tick_forever(router), name="tick")
             group.create_task(self._tell_time_forever(), name="venue time")
+            group.create_task(self.repair.run(), name="repair")
+            group.create_task(self._note_wants_forever(instruments), name="wants")
             if router.candles is not None:
                 group.create_task(router.candles.ask_forever(router.on_final), name="candle questions")
+
+    async def _load_coverage(self, instruments: Mapping[str, Instrument]) -> None:
+        """What is there, and what is wanted: a duration of `since` counts back from a market's first start."""
+        venue_now_us = self._venue_now_us()
+        assert venue_now_us is not None  # connecting asked for it
+        since_us = minute_of(self.config.since.start_us(venue_now_us))
+        kinds: tuple[Kind, ...] = ("trades", "candles") if self.config.collects_trades else ("candles",)
+        for instrument in instruments.values():
+            for kind in kinds:
+                wanted_from_us = await self.database.want(instrument.id, kind, since_us)
+                self.book.load(instrument, kind, await self.database.coverage(instrument.id, kind), wanted_from_us)
+
+    async def _note_wants_forever(self, instruments: Mapping[str, Instrument]) -> None:
+        """More history may be asked for while this runs: what is wanted stands in the database."""
+        by_id = {instrument.id: instrument for instrument in instruments.values()}
+        while True:
+            await asyncio.sleep(WANTS_S)
+            try:
+                wants = await self.database.wants(list(by_id))
+            except ServiceUnavailable as error:
+                self.log.debug("what is wanted could not be read", error=str(error))
+                continue
+            for instrument_id, kind, wanted_from_us in wants:
+                self.book.want(by_id[instrument_id], kind, wanted_from_us)
 
     async def _connect_exchange(self) -> None:
         pause_s = 1.0
         while True:
             try:
                 await self.handler.connect()
+                await self.handler.venue_time_us()
                 return
             except ExchangeError as error:
                 self.log.warning("exchange cannot be reached yet", error=str(error), retry_in_s=pause_s)
@@ -185,7 +221,11 @@ class Worker:
         trades = candles = None
         if self.config.collects_trades:
             trades = TradeManager(
-                exchange, instruments, self.writer, stores_candles=not self.config.collects_candles
+                exchange,
+                instruments,
+                self.writer,
+                stores_candles=not self.config.collects_candles,
+                sequential_ids=rules.sequential_ids,
             )
         if self.config.collects_candles:
             candles = OhlcvManager(
@@ -198,6 +238,23 @@ class Worker:
                 venue_now_us=self._venue_now_us,
             )
         return StreamRouter(exchange, trades, candles, counts_agree=rules.counts_stream_trades)
+
+    def _make_repair(
+        self, instruments: Mapping[str, Instrument], kinds: set[Kind], router: StreamRouter
+    ) -> RepairScheduler:
+        return RepairScheduler(
+            self.exchange.name,
+            instruments.values(),
+            kinds,
+            self.handler,
+            self.writer,
+            self.book,
+            rules=rules_of(self.exchange.name),
+            live_from_us=router.live_from_us,
+            venue_now_us=self._venue_now_us,
+            records=DatabaseRecords(self.database),
+            backlog=lambda: self.writer.backlog,
+        )
 
     async def _tick_forever(self, router: StreamRouter) -> None:
         while True:
@@ -229,6 +286,7 @@ class Worker:
     # --- telling others
 
     def _on_commit(self, batch: Batch) -> None:
+        self.book.committed(batch)
         self._publications.append(batch)
         self._committed.set()
 
@@ -257,6 +315,7 @@ class Worker:
     def counters(self) -> dict[str, int]:
         """What the heartbeat says; only `backlog` can fall."""
         stream, written = self.handler.counters, self.writer.counters
+        repair = self.repair.counters if self.repair is not None else RepairCounters()
         return {
             "frames": stream.frames,
             "reconnects": stream.reconnects,
@@ -267,5 +326,8 @@ class Worker:
             "duplicates": written.duplicates,
             "corrections": written.corrections,
             "differences": self.router.differences if self.router is not None else 0,
+            "requests": repair.requests,
+            "repaired": repair.holes_filled,
+            "unfillable": repair.unfillable,
             "backlog": self.writer.backlog,
         }

@@ -28,6 +28,8 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ("3.11", "3.12", "3.13")
 PYTEST = ("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", "--ignore=tests/long")
+# What these test is shell, pip and this script: the same whichever Python runs the tests.
+ONCE = ("--ignore=tests/test_launcher.py", "--ignore=tests/test_everything.py")
 SUITE_LIMIT_S = 1200.0
 Output = IO[bytes] | None
 INTERRUPT_S = 30.0
@@ -117,12 +119,12 @@ def checks(runner: Runner, caches: Path) -> list[Result]:
         ]
 
 
-def suite(runner: Runner, name: str, python: str | Path, output: Output = None) -> Result:
+def suite(runner: Runner, name: str, python: str | Path, options: Sequence[str] = (), output: Output = None) -> Result:
     """The whole suite with one interpreter; what it printed goes to `output`."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="ohlcvd-suite-") as folder:
         report = Path(folder) / "report.xml"
-        code = runner.run([python, *PYTEST, f"--junitxml={report}"], output, output)
+        code = runner.run([python, *PYTEST, *options, f"--junitxml={report}"], output, output)
         result = read_report(name, report, code)
     return Result(
         name, result.passed, result.failed, result.skipped, f" in {time.monotonic() - started:.0f} s{result.note}"
@@ -154,7 +156,7 @@ def other_suites(runner: Runner, pythons: Sequence[tuple[str, str]], folder: Pat
                     continue
                 answer.seek(0)
                 python = answer.read().decode().strip()
-            results.append(suite(runner, full_version(python), python, output))
+            results.append(suite(runner, full_version(python), python, ONCE, output))
     return results
 
 

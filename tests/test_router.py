@@ -18,7 +18,7 @@ def router(ledger: Ledger) -> StreamRouter:
     candles = OhlcvManager(
         "kraken", INSTRUMENTS, ledger, finality="stream", sends_empty=True, fetch=no_answer, venue_now_us=lambda: None
     )
-    trades = TradeManager("kraken", INSTRUMENTS, ledger, stores_candles=False)
+    trades = TradeManager("kraken", INSTRUMENTS, ledger, stores_candles=False, sequential_ids=True)
     return StreamRouter("kraken", trades, candles, counts_agree=True)
 
 
@@ -60,7 +60,7 @@ def test_markets_tell_what_each_collector_is_doing() -> None:
 
 def test_one_service_alone_ignores_the_other_kind() -> None:
     ledger = Ledger()
-    trades = TradeManager("kraken", INSTRUMENTS, ledger, stores_candles=True)
+    trades = TradeManager("kraken", INSTRUMENTS, ledger, stores_candles=True, sequential_ids=True)
     made = StreamRouter("kraken", trades, None, counts_agree=True)
     made.on_candle("BTC/USD", Candle(T0, "10", "10", "10", "10", "1", 1, "venue"), True, False)
     made.on_subscribed("BTC/USD", "candles", T0)

@@ -21,6 +21,7 @@ Reason = Literal["unfillable", "venue has no history", "venue outage"]
 
 # One transaction builds the candles of at most this long, so that none is held open over days of trades.
 STRETCH_US: Final = 6 * 60 * MINUTE_US
+_EVIDENCE_CHARACTERS: Final = 2_000
 _LOCK_CLASS: Final = 0x6F686C63  # with an instrument's id
 
 
@@ -150,6 +151,8 @@ async def record_unfillable(database: Database, instrument_id: int, kind: Kind, 
         await _run(connection, "SELECT pg_advisory_xact_lock(%s, %s)", (_LOCK_CLASS, instrument_id))
         before = await (await _run(connection, _OVERLAPPING, (instrument_id, kind, *bounds))).fetchall()
         found = found._replace(
+            asked=_storable(found.asked),
+            answered=_storable(found.answered),
             attempts=found.attempts + max((attempts for attempts, _ in before), default=0),
             first_us=min([found.first_us, *(first_us for _, first_us in before)]),
         )
@@ -157,6 +160,11 @@ async def record_unfillable(database: Database, instrument_id: int, kind: Kind, 
         what = found.reason, found.ids, found.asked, found.answered, found.attempts
         await _run(connection, _RECORD, (instrument_id, kind, *bounds, *what, *times))
     return found
+
+
+def _storable(text: str) -> str:
+    """What came back may be anything, and long; a server refuses NUL and lone surrogates."""
+    return text[:_EVIDENCE_CHARACTERS].encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 # --- candles from trades

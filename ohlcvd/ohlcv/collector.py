@@ -7,8 +7,8 @@ stream cannot decide is asked over REST by the manager.
 from collections.abc import Sequence
 
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import Candle, Instrument
-from ohlcvd.ohlcv.minutes import Decision, Finality, MinuteBook
+from ohlcvd.market import MINUTE_US, Candle, Instrument
+from ohlcvd.ohlcv.minutes import KEPT_MINUTES, Decision, Finality, MinuteBook
 from ohlcvd.store import Store
 
 
@@ -29,14 +29,17 @@ class OhlcvCollector:
         self._store = store
         self._book = MinuteBook(finality, sends_empty=sends_empty)
 
+    @property
+    def live_from_us(self) -> int | None:
+        """The first minute that is this collector's to decide; None before the first subscription."""
+        return self._book.start_us
+
     def on_candle(self, candle: Candle, closed: bool) -> None:
         """One state of a minute from the stream."""
         self.received += 1
         corrected = self._book.seen(candle, closed)
         if corrected is not None:
-            self.corrections += 1
-            self._store.add_candles(self.instrument, [corrected])
-            self.log.info("candle corrected by the venue", open_time_us=corrected.ts_us)
+            self._correct([corrected])
 
     def subscribed(self, venue_us: int) -> None:
         """From `venue_us` on no candle update is missed."""
@@ -71,6 +74,23 @@ class OhlcvCollector:
         for lower_us, upper_us in self._book.skipped[skipped:]:
             self.log.warning("venue no longer has these minutes, gap left", lower_us=lower_us, upper_us=upper_us)
         return self._store_decision(decision)
+
+    def confirms(self) -> int | None:
+        """The open time of the oldest minute whose candle the venue may still correct; None while none is decided."""
+        if self._book.next_us is None or self._book.start_us is None or self._book.next_us == self._book.start_us:
+            return None
+        return max(self._book.start_us, self._book.next_us - KEPT_MINUTES * MINUTE_US)
+
+    def confirmed(self, rows: Sequence[Candle]) -> None:
+        """Store what the venue has otherwise by now."""
+        self._correct(self._book.confirmed(rows))
+
+    def _correct(self, candles: Sequence[Candle]) -> None:
+        if not candles:
+            return
+        self.corrections += len(candles)
+        self._store.add_candles(self.instrument, candles)
+        self.log.info("candles corrected by the venue", open_times_us=[candle.ts_us for candle in candles])
 
     def forming(self) -> Candle | None:
         """The running minute as the venue last described it."""

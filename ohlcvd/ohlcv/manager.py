@@ -1,7 +1,8 @@
 """All candle collectors of one exchange: routes the stream, and asks over REST what the stream cannot decide.
 
-One question at a time (the venue's rate limit is shared), oldest need first by turns over the symbols; a symbol whose
-question failed or decided nothing waits min(300, 2**n) s before it is asked again, the others do not.
+One question at a time (the venue's rate limit is shared), by turns over the symbols; a symbol whose question failed or
+decided nothing waits min(300, 2**n) s before it is asked again, the others do not. Venues correct candles later: every
+CONFIRM_S each market's last minutes are asked for once more, with CONFIRM_GAP_S between any two such questions.
 """
 
 import asyncio
@@ -17,6 +18,9 @@ from ohlcvd.store import Store
 MAX_PAUSE_S = 300
 # How often the collectors are looked at for questions; a minute has to be stored within 20 s of its end.
 SWEEP_S = 0.5
+# A correction is noticed within CONFIRM_S, with very many symbols within CONFIRM_GAP_S times their number.
+CONFIRM_S = 240.0
+CONFIRM_GAP_S = 4.0
 
 
 class FetchCandles(Protocol):
@@ -69,6 +73,8 @@ class OhlcvManager:
         self._fetch = fetch
         self._venue_now_us = venue_now_us
         self._pauses = {symbol: _Pause() for symbol in instruments}
+        self._confirm_at_s = dict.fromkeys(instruments, 0.0)
+        self._confirm_next_s = 0.0
 
     def on_candle(self, symbol: str, candle: Candle, closed: bool) -> None:
         """Route one state of one minute."""
@@ -87,7 +93,29 @@ class OhlcvManager:
         while True:
             for symbol, collector in self.collectors.items():
                 await self._ask_if_needed(symbol, collector, on_final)
+            await self._confirm_one()
             await asyncio.sleep(SWEEP_S)
+
+    async def _confirm_one(self) -> None:
+        """Ask once more for the last minutes of the market whose turn it is."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s < self._confirm_next_s:
+            return
+        due = [one for one, at_s in self._confirm_at_s.items() if at_s <= now_s and self.collectors[one].is_live]
+        if not due:
+            return
+        symbol = min(due, key=lambda one: self._confirm_at_s[one])
+        collector = self.collectors[symbol]
+        first_time = not self._confirm_at_s[symbol]
+        self._confirm_at_s[symbol] = now_s + CONFIRM_S
+        since_us = collector.confirms()
+        if since_us is None or first_time:
+            return
+        self._confirm_next_s = now_s + CONFIRM_GAP_S
+        try:
+            collector.confirmed(await self._fetch(symbol, since_us))
+        except ExchangeError as error:
+            collector.log.info("candles could not be confirmed", error=str(error), retry_in_s=CONFIRM_S)
 
     async def _ask_if_needed(
         self, symbol: str, collector: OhlcvCollector, on_final: Callable[[str, Candle], None]

@@ -20,6 +20,8 @@ from ohlcvd.market import MINUTE_US, Candle, minute_of
 Finality = Literal["flag", "stream", "ask"]
 
 DEFAULT_GRACE_US = 3_000_000
+# Venues correct candles minutes later; so many decided ones are remembered to tell a correction from a repetition.
+KEPT_MINUTES = 20
 
 
 class Decision(NamedTuple):
@@ -38,6 +40,7 @@ class MinuteBook:
         self.finality = finality
         self.sends_empty = sends_empty
         self.grace_us = grace_us
+        self.start_us: int | None = None  # the first minute it was ever asked to decide
         self.next_us: int | None = None
         self.skipped: list[tuple[int, int]] = []
         self._unbroken_from_us: int | None = None
@@ -48,7 +51,7 @@ class MinuteBook:
         """From `venue_us` on no update is missed. The first time, collection begins with the minute of it."""
         self._unbroken_from_us = venue_us
         if self.next_us is None:
-            self.next_us = minute_of(venue_us)
+            self.start_us = self.next_us = minute_of(venue_us)
 
     def interrupted(self) -> None:
         """Updates may be missed from here on: states that are not marked closed are worth nothing any more."""
@@ -124,13 +127,27 @@ class MinuteBook:
         self.next_us = upper_us
         self._states = {ts_us: state for ts_us, state in self._states.items() if ts_us >= upper_us}
         self._final.update((candle.ts_us, candle) for candle in candles)
-        for ts_us in sorted(self._final)[:-15]:
+        for ts_us in [ts_us for ts_us in self._final if ts_us < upper_us - KEPT_MINUTES * MINUTE_US]:
             del self._final[ts_us]
         return Decision(lower_us, upper_us, candles)
 
+    def confirmed(self, rows: Sequence[Candle]) -> list[Candle]:
+        """A later REST answer about minutes decided before: those that it has otherwise. The venue's word counts."""
+        if self.start_us is None or self.next_us is None:
+            return []
+        decided = (row for row in rows if self.start_us <= row.ts_us < self.next_us and _has_trades(row))
+        changed = [row for row in decided if not _is_same(row, self._final.get(row.ts_us))]
+        self._final.update((row.ts_us, row) for row in changed)
+        return changed
+
     def _correction(self, candle: Candle) -> Candle | None:
+        assert self.start_us is not None
+        assert self.next_us is not None
+        oldest_us = max(self.start_us, self.next_us - KEPT_MINUTES * MINUTE_US)
+        if candle.ts_us < oldest_us or not _has_trades(candle):
+            return None
         final = self._final.get(candle.ts_us)
-        if final is None or candle == final or _is_older(candle, final) or not _has_trades(candle):
+        if final is not None and (_is_same(candle, final) or _is_older(candle, final)):
             return None
         self._final[candle.ts_us] = candle
         return candle
@@ -145,3 +162,10 @@ def _is_older(candle: Candle, than: Candle) -> bool:
     if candle.trades is not None and than.trades is not None and candle.trades != than.trades:
         return candle.trades < than.trades
     return Decimal(candle.volume) < Decimal(than.volume)
+
+
+def _is_same(candle: Candle, other: Candle | None) -> bool:
+    """Whether they say the same; venues write more or fewer zeros over REST."""
+    if other is None or (None not in (candle.trades, other.trades) and candle.trades != other.trades):
+        return False
+    return all(a == b or Decimal(a) == Decimal(b) for a, b in zip(candle[1:6], other[1:6], strict=True))

@@ -57,6 +57,7 @@ class Connection:
     combined: bool = True
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
     deaf: bool = False
+    gone: bool = False
     idle: asyncio.Event = field(default_factory=asyncio.Event)  # set while nothing is due or being written
     heard: deque[float] = field(default_factory=deque)  # when the latest messages came
     _queue: deque[Frame] = field(default_factory=deque)
@@ -69,6 +70,8 @@ class Connection:
         self.send_frame(Frame(text))
 
     def send_frame(self, frame: Frame) -> None:
+        if self.gone:
+            return
         if len(self._queue) >= _MAX_QUEUED:
             log.warning(
                 "%s: client %d reads too slowly, %d frames wait, cut off", self.venue.name, self.number, _MAX_QUEUED
@@ -81,6 +84,8 @@ class Connection:
 
     def due(self, name: str) -> None:
         """There may be something new for this subscription."""
+        if self.gone:
+            return
         self._due[name] = None
         self.idle.clear()
         self._wake.set()
@@ -113,10 +118,15 @@ class Connection:
         try:
             await self._read()
         finally:
-            self.idle.set()
+            self._leave()
             for task in (writer, *self._tasks):
                 task.cancel()
             await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+
+    def _leave(self) -> None:
+        """Nothing is written any more, so nobody may wait for it."""
+        self.gone = True
+        self.idle.set()
 
     def _is_cut(self) -> bool:
         transport = self.request.transport
@@ -166,7 +176,7 @@ class Connection:
             # aiohttp raises RuntimeError("Cannot write to closing transport") too
             log.debug("%s: client %d is gone: %s", self.venue.name, self.number, error)
         finally:
-            self.idle.set()
+            self._leave()
 
     def _frames(self) -> Iterator[Frame]:
         while self._queue or self._due:

@@ -92,6 +92,13 @@ async def test_records_of_one_stretch_add_up(database: Database, instrument: Ins
     assert await unfillable_of(database, instrument.id, "candles") == []
 
 
+async def test_evidence_may_be_anything(database: Database, instrument: Instrument) -> None:
+    odd = missing(0, 10, asked="?\0\ud800", answered="<html>" + "x" * 1_000_000)
+    kept = odd._replace(asked="?\\0\\ud800", answered="<html>" + "x" * 1_994)
+    assert await record_unfillable(database, instrument.id, "trades", odd) == kept
+    assert await unfillable_of(database, instrument.id, "trades") == [kept]
+
+
 async def test_a_record_takes_the_place_of_those_it_overlaps(database: Database, instrument: Instrument) -> None:
     for lower, upper, attempts in ((0, 10, 1), (20, 30, 5), (40, 50, 2)):
         await record_unfillable(database, instrument.id, "trades", missing(lower, upper, attempts=attempts))
@@ -272,7 +279,7 @@ async def test_a_claim_for_trades_taken_back_meanwhile_is_not_built_upon(
         )
         async with await psycopg.AsyncConnection.connect(database.conninfo, autocommit=True) as watching:
             async with asyncio.timeout(30):
-                while (await (await watching.execute(waiting)).fetchone() or (0,))[0] == 0:  # noqa: ASYNC110 - a server
+                while (await (await watching.execute(waiting)).fetchone() or (0,))[0] == 0:
                     await asyncio.sleep(0.01)
         await taking.execute(
             """UPDATE ohlcvd.coverage SET covered = covered - tstzmultirange(tstzrange(
@@ -320,7 +327,7 @@ async def test_built_candles_equal_those_of_the_live_builder(
     query(database.conninfo, "TRUNCATE ohlcvd.trades")
     rows.sort(key=lambda row: row[0])
     given_ = [
-        Trade(NOON_US + offset, f"id-{1000 - n}" if text_ids else str(n + 1), str(price), str(amount), "buy")
+        Trade(NOON_US + offset, f"id-{1000 - n}" if text_ids else str(n + 1), f"{price:f}", f"{amount:f}", "buy")
         for n, (offset, price, amount) in enumerate(rows)
     ]
     await fill(database, instrument, given_)

@@ -6,6 +6,7 @@ import pytest
 
 from ohlcvd.errors import ExchangeUnavailable
 from ohlcvd.market import MINUTE_US, Candle, Instrument
+from ohlcvd.ohlcv import manager as manager_module
 from ohlcvd.ohlcv.manager import OhlcvManager
 from tests.ledger import Ledger
 
@@ -69,6 +70,25 @@ async def test_each_market_is_asked_once_when_the_answer_decides() -> None:
     assert {since_us for _, since_us in venue.asked} == {T0 + MINUTE_US}
     assert [final for _, final in finals] == [candle(2), candle(2)]
     assert ledger.candles == [candle(2), candle(2)]
+
+
+async def test_decided_minutes_are_asked_for_once_more_and_corrected(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (manager_module.CONFIRM_S, manager_module.CONFIRM_GAP_S) == (240.0, 4.0)
+    monkeypatch.setattr(manager_module, "CONFIRM_S", 0.2)
+    monkeypatch.setattr(manager_module, "CONFIRM_GAP_S", 0.2)
+    venue, ledger, finals = Venue([candle(n) for n in range(4)]), Ledger(), list[tuple[str, Candle]]()
+    manager = manager_of(venue, ledger)
+    asking = asyncio.create_task(manager.ask_forever(lambda symbol, final: finals.append((symbol, final))))
+    async with asyncio.timeout(20):
+        while len(finals) < 2:
+            await asyncio.sleep(0.05)
+        revised = candle(2)._replace(volume="3", trades=2)
+        venue.rows[2] = revised
+        while ledger.candles.count(revised) < 2:
+            await asyncio.sleep(0.05)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert [collector.corrections for collector in manager.collectors.values()] == [1, 1]
 
 
 async def test_a_failing_market_waits_and_does_not_hold_up_the_others() -> None:

@@ -124,3 +124,26 @@ def test_a_later_bigger_state_corrects_and_a_smaller_one_does_not() -> None:
     assert made.seen(candle(0, "1", 1), closed=False) is None
     assert made.seen(candle(0, "3", 3, close="11"), closed=False) == candle(0, "3", 3, close="11")
     assert made.seen(candle(0, "3", 3, close="11"), closed=False) is None
+
+
+def test_a_rest_answer_corrects_whatever_it_has_otherwise() -> None:
+    made = book("stream")
+    made.seen(candle(0, "2", 2), closed=False)
+    made.decide(end(1))
+    assert made.confirmed([candle(0, "2.0", 2), candle(5)]) == []
+    smaller = candle(0, "1.5", 1)
+    assert made.confirmed([smaller]) == [smaller]
+    assert made.confirmed([smaller]) == []
+    late = candle(1, "1", 1)
+    assert made.confirmed([smaller, late]) == [late]
+
+
+def test_a_revision_at_five_seconds_and_at_ten_minutes_then_a_stale_partial() -> None:
+    made = book("stream")
+    made.seen(candle(0, "2", 2), closed=False)
+    made.decide(end(0))
+    first, second = candle(0, "3", 3), candle(0, "4", 4, close="11")
+    assert made.seen(first, closed=True) == first
+    made.decide(end(10))
+    assert made.seen(second, closed=True) == second
+    assert made.seen(candle(0, "1", 1), closed=False) is None

@@ -157,7 +157,7 @@ async def test_binance_sends_every_aggregate_trade_once_in_order(simulator: Simu
         raw = client.events("trade", "BTCUSDT")
         assert [event["t"] for event in raw] == list(range(raw[0]["t"], events[-1]["l"] + 1))
         assert sum(Decimal(event["q"]) for event in raw) == sum(Decimal(event["q"]) for event in events)
-        assert all(frame["stream"].startswith("btcusdt@") for frame in client.frames if "stream" in frame)
+        assert all(frame["stream"].split("@")[0].upper() == frame["data"]["s"] for frame in client.frames[1:])
 
 
 async def test_binances_minutes_end_with_a_closing_event_even_without_trades(simulator: Simulator) -> None:
@@ -340,3 +340,12 @@ async def test_control_says_what_is_wrong(simulator: Simulator) -> None:
         status, answer = await post(control(simulator, "fault"), document)
         assert status == 400, json.dumps(answer)
     assert "cut" in await get(control(simulator, "faults"))
+
+
+async def test_a_client_that_is_gone_holds_nobody_up(simulator: Simulator) -> None:
+    """Frames that fall due for a connection that has just been cut must not be waited for."""
+    async with kraken(simulator, ["BTC/USD"], "trade", snapshot=False) as client:
+        await client.until(lambda: client.kraken_rows("trade", "BTC/USD"))
+        simulator.fault("cut", exchange="kraken")
+        async with asyncio.timeout(5):
+            assert (await simulator.freeze())[1]

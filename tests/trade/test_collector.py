@@ -8,7 +8,14 @@ T0 = 1_700_000_040_000_000
 
 
 def collector(ledger: Ledger, *, stores_candles: bool = False) -> TradeCollector:
-    return TradeCollector("BTC/USD", "kraken", instrument=INSTRUMENT, store=ledger, stores_candles=stores_candles)
+    return TradeCollector(
+        "BTC/USD",
+        "kraken",
+        instrument=INSTRUMENT,
+        store=ledger,
+        stores_candles=stores_candles,
+        sequential_ids=True,
+    )
 
 
 def trade(number: int, ts_us: int) -> Trade:
@@ -19,8 +26,8 @@ def test_a_trade_sent_again_is_added_once() -> None:
     ledger = Ledger()
     made = collector(ledger)
     trades = [trade(n, T0 + n) for n in range(300)]
-    made.on_trades(trades)
-    made.on_trades(trades[-200:])
+    made.on_trades(trades, False)
+    made.on_trades(trades[-200:], False)
     assert ledger.trades == trades
     assert made.received == 300
 
@@ -28,7 +35,7 @@ def test_a_trade_sent_again_is_added_once() -> None:
 def test_the_memory_of_ids_is_bounded() -> None:
     made = collector(Ledger())
     for n in range(3 * REMEMBERED_IDS):
-        made.on_trades([trade(n, T0 + n)])
+        made.on_trades([trade(n, T0 + n)], False)
     assert len(made._seen_ids) == REMEMBERED_IDS
 
 
@@ -53,7 +60,7 @@ def test_coverage_trails_the_present_and_stops_at_an_interruption() -> None:
 def test_a_snapshot_adds_rows_but_no_coverage_and_no_forming_candle() -> None:
     ledger = Ledger()
     made = collector(ledger, stores_candles=True)
-    made.on_trades([trade(1, T0 - 3600 * SECOND_US), trade(2, T0 - SECOND_US)])
+    made.on_trades([trade(1, T0 - 3600 * SECOND_US), trade(2, T0 - SECOND_US)], True)
     made.subscribed(T0)
     made.tick(T0 + 9 * SECOND_US)
     assert len(ledger.trades) == 2
@@ -64,7 +71,7 @@ def test_alone_it_stores_the_candles_of_whole_minutes_and_covers_them() -> None:
     ledger = Ledger()
     made = collector(ledger, stores_candles=True)
     made.subscribed(T0 - SECOND_US)
-    made.on_trades([trade(1, T0 - 1), trade(2, T0 + 1), trade(3, T0 + MINUTE_US)])
+    made.on_trades([trade(1, T0 - 1), trade(2, T0 + 1), trade(3, T0 + MINUTE_US)], False)
     made.tick(T0 + MINUTE_US + COVERAGE_LAG_US)
     assert [(candle.ts_us, candle.trades) for candle in ledger.candles] == [(T0, 1)]
     assert ("candles", T0, T0 + MINUTE_US) in ledger.covered
@@ -74,7 +81,35 @@ def test_beside_the_candle_service_it_stores_none() -> None:
     ledger = Ledger()
     made = collector(ledger)
     made.subscribed(T0)
-    made.on_trades([trade(2, T0 + 1)])
+    made.on_trades([trade(2, T0 + 1)], False)
     assert len(made.tick(T0 + MINUTE_US + COVERAGE_LAG_US)) == 1
     assert ledger.candles == []
     assert [kind for kind, _, _ in ledger.covered] == ["trades"]
+
+
+def test_a_jump_in_the_live_ids_takes_the_claim_back_and_spoils_the_minute() -> None:
+    ledger = Ledger()
+    made = collector(ledger, stores_candles=True)
+    made.subscribed(T0)
+    made.on_trades([trade(1, T0 + 5 * SECOND_US)], False)
+    made.tick(T0 + 25 * SECOND_US)
+    made.on_trades([trade(4, T0 + 20 * SECOND_US), trade(5, T0 + 70 * SECOND_US)], False)
+    made.tick(T0 + 2 * MINUTE_US + COVERAGE_LAG_US)
+    hole = (T0 + 5 * SECOND_US, T0 + 20 * SECOND_US + 1)
+    assert ("trades", *hole) in ledger.uncovered
+    after = [one for one in ledger.covered if one[0] == "trades" and one[2] > hole[1]]
+    assert after == [("trades", hole[1], T0 + 2 * MINUTE_US)]
+    assert [candle.ts_us for candle in ledger.candles] == [T0 + MINUTE_US]
+    assert ("candles", T0, T0 + MINUTE_US) not in ledger.covered
+
+
+def test_a_snapshot_or_an_interruption_is_no_jump() -> None:
+    ledger = Ledger()
+    made = collector(ledger)
+    made.subscribed(T0)
+    made.on_trades([trade(1, T0 + 1)], False)
+    made.interrupted("cut")
+    made.on_trades([trade(7, T0 + 2), trade(8, T0 + 3)], True)
+    made.subscribed(T0 + 5)
+    made.on_trades([trade(12, T0 + 6)], False)
+    assert ledger.uncovered == []
