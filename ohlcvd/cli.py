@@ -178,6 +178,15 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--until", metavar="T", dest="until_us", type=_moment_us, help="up to then")
 
 
+def _add_backfill(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exchange", metavar="EXCHANGE")
+    parser.add_argument("symbol", metavar="SYMBOL")
+    times = "so long ago (90m, 2h, 3d), or a date or time in UTC (2026-01-31T12:00)"
+    parser.add_argument("--since", metavar="T", dest="since_us", type=_past_us, required=True, help=f"from: {times}")
+    parser.add_argument("--until", metavar="T", dest="until_us", type=_past_us, help="up to then, else up to now")
+    parser.add_argument("--kind", metavar="KIND", type=_kind, help="candles or trades, else all that is collected")
+
+
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
     from ohlcvd.simulator.server import add_arguments
 
@@ -204,6 +213,22 @@ def _moment_us(text: str) -> int:
         return read_moment(text).start_us(time.time_ns() // 1000)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _past_us(text: str) -> int:
+    from ohlcvd.report.times import read_moment
+
+    at_us = _moment_us(text)
+    if (read_moment(text).at_us or 0) > at_us:
+        raise argparse.ArgumentTypeError(f'"{text}" lies in the future')
+    return at_us
+
+
+def _kind(text: str) -> str:
+    kinds = ("candles", "trades")
+    if text not in kinds:
+        raise argparse.ArgumentTypeError(f'"{text}" is neither candles nor trades{did_you_mean(text, kinds)}')
+    return text
 
 
 def _config(args: argparse.Namespace) -> "Config":
@@ -283,6 +308,13 @@ def _verify(args: argparse.Namespace) -> int:
     return int(Exit.OK if result.holds else Exit.NO)
 
 
+def _backfill(args: argparse.Namespace) -> int:
+    from ohlcvd import backfill
+
+    order = backfill.Order(args.exchange, args.symbol, args.since_us, args.until_us, args.kind)
+    return backfill.run(_config(args), order)
+
+
 def _check_config(args: argparse.Namespace) -> int:
     rows = [(f"{s.section}.{s.key}", s.value or "(none)", s.origin) for s in _config(args).effective()]
     name_width = max(len(name) for name, _, _ in rows)
@@ -326,6 +358,12 @@ COMMANDS: dict[str, Command] = {
         _run_foreground,
     ),
     "status": ("show what is running, and how each market fares", "ohlcvd status --json", (_add_json,), _status),
+    "backfill": (
+        "fetch history now; interrupted, it resumes when it is run again",
+        "ohlcvd backfill kraken BTC/USD --since 3d",
+        (_add_backfill,),
+        _backfill,
+    ),
     "gaps": (
         "show what is missing and why; exit code 1 if there is anything",
         "ohlcvd gaps kraken BTC/USD --json",

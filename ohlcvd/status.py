@@ -21,7 +21,7 @@ def render(report: "StatusReport") -> str:
         rows = [*(_child_row(child) for child in report.children), *(_server_row(server) for server in report.servers)]
         blocks.append(table(header, rows))
     if report.markets:
-        header = ["MARKET", ">TRADES", "LAST TRADE", ">LAST PRICE", "LAST CANDLE", "STATE"]
+        header = ["MARKET", ">TRADES", "LAST TRADE", ">LAST PRICE", "LAST CANDLE", ">MISSING", "STATE"]
         rows = [_market_row(market) for market in sorted(report.markets, key=lambda m: (m.exchange, m.symbol))]
         blocks.append(table(header, rows))
     remarks = [*_troubles(report), *report.notes]
@@ -74,8 +74,16 @@ def _market_row(market: "MarketStatus") -> list[str]:
         _moment(facts.get("last_trade_us"), "%Y-%m-%d %H:%M:%S"),
         _text(facts, "last_price"),
         _moment(facts.get("last_candle_us"), "%Y-%m-%d %H:%M"),
+        _missing(facts.get("missing_s")),
         _market_state(facts),
     ]
+
+
+def _missing(seconds: object) -> str:
+    """How much of what is wanted is not known complete."""
+    if not isinstance(seconds, int):
+        return "-"
+    return duration(seconds) if seconds else "nothing"
 
 
 def _market_state(facts: Mapping[str, object]) -> str:

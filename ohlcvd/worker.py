@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from ohlcvd import coverage
 from ohlcvd.cache.live import LiveCache
 from ohlcvd.config import Config
 from ohlcvd.database import Batch, Database, Writer
@@ -27,9 +28,10 @@ from ohlcvd.exchange.limits import rules_of
 from ohlcvd.log import get_component_logger, reopen_logs, setup_logging
 from ohlcvd.market import Instrument, Kind, minute_of
 from ohlcvd.ohlcv.manager import OhlcvManager
+from ohlcvd.repair import plan
 from ohlcvd.repair.book import CoverageBook
 from ohlcvd.repair.records import DatabaseRecords
-from ohlcvd.repair.scheduler import RepairCounters, RepairScheduler
+from ohlcvd.repair.scheduler import KINDS, RepairCounters, RepairScheduler
 from ohlcvd.router import StreamRouter
 from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
 from ohlcvd.symbols import select, shard_of
@@ -70,6 +72,7 @@ class Worker:
         self.database = Database(postgres, application_name=f"ohlcvd {child}")
         self.writer = Writer(self.database, on_commit=self._on_commit)
         self.cache = LiveCache(redis, child)
+        self.instruments: dict[str, Instrument] = {}
         self.book = CoverageBook()
         self.router: StreamRouter | None = None
         self.repair: RepairScheduler | None = None
@@ -151,6 +154,7 @@ class Worker:
         await self._connect_exchange()
         symbols = self._choose_symbols()
         instruments = await self.database.instruments(self.exchange.name, symbols)
+        self.instruments = instruments
         await self._load_coverage(instruments)
         self.router = router = self._make_services(instruments)
         kinds: set[Kind] = set()
@@ -309,8 +313,25 @@ class Worker:
             await self.cache.heartbeat({"state": self.state, "unlisted": self.unlisted, **self.counters()})
             if self.router is not None:
                 await self.cache.forming(self.router.forming())
-                await self.cache.markets(self.router.markets())
+                await self.cache.markets(self._markets(self.router))
             await asyncio.sleep(BEAT_S)
+
+    def _markets(self, router: StreamRouter) -> dict[str, dict[str, object]]:
+        """What the collectors say, and how much of what is wanted is not covered."""
+        rows = router.markets()
+        venue_now_us = self._venue_now_us()
+        if venue_now_us is None:
+            return rows
+        for instrument in self.instruments.values():
+            missing_us = max(self._missing_us(router, instrument, kind, venue_now_us) for kind in KINDS)
+            rows[instrument.symbol]["missing_s"] = round(missing_us / 1_000_000)
+        return rows
+
+    def _missing_us(self, router: StreamRouter, instrument: Instrument, kind: Kind, venue_now_us: int) -> int:
+        covered = self.book.covered(instrument, kind)
+        edge_us = router.live_from_us(instrument, kind)
+        wanted = plan.wanted(self.book.wanted_from(instrument, kind), edge_us, covered, venue_now_us)
+        return coverage.duration(coverage.missing(wanted, covered))
 
     def counters(self) -> dict[str, int]:
         """What the heartbeat says; only `backlog` can fall."""

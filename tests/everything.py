@@ -1,9 +1,9 @@
-"""Runs ruff, mypy, and the whole suite on every Python, and adds it all up: `everything.py FOLDER_FOR_CACHES`.
+"""Runs ruff, mypy, and the suite on every Python, and adds it all up: `everything.py FOLDER_FOR_CACHES`.
 
 `bin/test` calls it. Standard input has a line "3.12 /path/of/python3.12" for each Python, the one that runs this first.
-There are two lanes: the checks and the suite on the first Python, printed as they run; at the same time the other
-Pythons one after the other, printed when the first is done. A lane mostly waits, so two suit two cores and disturb no
-timing.
+There are two lanes: the checks and the whole suite on the first Python, printed as they run; at the same time the other
+Pythons one after the other, without the tests of servers and processes (ONCE), printed when the first is done. A lane
+mostly waits, so two suit two cores.
 
 The last line is "N passed, N failed", with ", N skipped" if there are any; ruff and mypy count as one test each, and so
 does a suite that ends without a result. The exit code is 0 only if nothing failed.
@@ -28,8 +28,29 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ("3.11", "3.12", "3.13")
 PYTEST = ("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", "--ignore=tests/long")
-# What these test is shell, pip and this script: the same whichever Python runs the tests.
-ONCE = ("--ignore=tests/test_launcher.py", "--ignore=tests/test_everything.py")
+# Most tests wait for other processes most of the time.
+FIRST = ("-n", "3", "--dist", "worksteal")
+# What these test are shell, pip, servers and processes: the same whichever Python runs the tests. On the other Pythons
+# the whole of it is run once, as a demo.
+ONCE = (
+    "tests/embedded",
+    "tests/simulator",
+    "tests/long",
+    "tests/database/test_outages.py",
+    "tests/exchange/test_stream.py",
+    "tests/exchange/test_history.py",
+    "tests/repair/test_simulator.py",
+    "tests/process/test_backfill.py",
+    "tests/process/test_live.py",
+    "tests/process/test_repair.py",
+    "tests/process/test_replay.py",
+    "tests/test_everything.py",
+    "tests/test_launcher.py",
+)
+OTHERS = (
+    "-n", "2", "--dist", "worksteal", *(f"--ignore={path}" for path in ONCE),
+    "--deselect=tests/process/test_demo.py::test_one_damaged_row_is_found_and_named",
+)  # fmt: skip
 SUITE_LIMIT_S = 1200.0
 Output = IO[bytes] | None
 INTERRUPT_S = 30.0
@@ -156,7 +177,7 @@ def other_suites(runner: Runner, pythons: Sequence[tuple[str, str]], folder: Pat
                     continue
                 answer.seek(0)
                 python = answer.read().decode().strip()
-            results.append(suite(runner, full_version(python), python, ONCE, output))
+            results.append(suite(runner, full_version(python), python, OTHERS, output))
     return results
 
 
@@ -181,7 +202,7 @@ def run_everything(runner: Runner, caches: Path, pythons: Sequence[tuple[str, st
         try:
             results = checks(runner, caches)
             print(f"== suite on Python {full_version(sys.executable)}", flush=True)
-            results.append(suite(runner, full_version(sys.executable), sys.executable))
+            results.append(suite(runner, full_version(sys.executable), sys.executable, FIRST))
             results += others.result()
             print_outputs(folder)
         except BaseException:

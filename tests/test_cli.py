@@ -15,7 +15,20 @@ from ohlcvd.config.settings import ENVIRONMENT_NAMES
 ROOT = Path(__file__).resolve().parents[1]
 
 # Commands of the design that this version does not have yet must not be there as empty shells.
-COMMANDS = ("demo", "start", "stop", "restart", "run", "status", "gaps", "verify", "logs", "check-config", "simulate")
+COMMANDS = (
+    "demo",
+    "start",
+    "stop",
+    "restart",
+    "run",
+    "status",
+    "backfill",
+    "gaps",
+    "verify",
+    "logs",
+    "check-config",
+    "simulate",
+)
 HEAVY = ("ccxt", "psycopg", "redis", "aiohttp", "ohlcvd.simulator.server", "ohlcvd.database")
 
 

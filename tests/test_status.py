@@ -18,7 +18,7 @@ def market(symbol: str, **facts: object) -> MarketStatus:
 
 def test_what_runs() -> None:
     markets = (
-        market("ETH/USD", trades=0, trades_live=True, candles_live=False, last_trade_us=None),
+        market("ETH/USD", missing_s=0, trades=0, trades_live=True, candles_live=False, last_trade_us=None),
         market(
             "BTC/USD",
             trades=9,
@@ -27,6 +27,7 @@ def test_what_runs() -> None:
             last_price="50000.10",
             candles_live=True,
             last_candle_us=1_767_322_980_000_000,
+            missing_s=95,
         ),
         market("X/\x1b[2J", refused="not a market"),
     )
@@ -43,10 +44,10 @@ binance/1    -  backing off       -         7       -        -        -        -
 okx         12  ready            9s         0       -        -        -        -           -         -
 postgres    13  ready        2m 10s         0
 
-MARKET            TRADES  LAST TRADE           LAST PRICE  LAST CANDLE       STATE
-kraken BTC/USD         9  2026-01-02 03:04:05    50000.10  2026-01-02 03:03  live
-kraken ETH/USD         0  -                             -  -                 waiting for candles
-kraken X/\\x1b[2J       -  -                             -  -                 refused: not a market
+MARKET            TRADES  LAST TRADE           LAST PRICE  LAST CANDLE       MISSING  STATE
+kraken BTC/USD         9  2026-01-02 03:04:05    50000.10  2026-01-02 03:03   1m 35s  live
+kraken ETH/USD         0  -                             -  -                 nothing  waiting for candles
+kraken X/\\x1b[2J       -  -                             -  -                       -  refused: not a market
 
 binance/1: backing off since {SINCE}, starts again in 12s; last end: killed by SIGKILL
 okx: no heartbeat for 9s

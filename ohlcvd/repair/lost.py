@@ -4,7 +4,8 @@ Something missing from an answer is asked for again after a few seconds, then af
 ATTEMPTS times it is recorded, with what was asked and what came back, and asked for only rarely from then on. Until
 it is asked again it is set aside: not covered, and not in the way of what can be fetched.
 
-A gap is known by its place: one that overlaps another is the same one, found again.
+A gap is known by its place: one that overlaps another is the same one, found again. Two that share a moment are told as
+one, with the ids of both.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ ATTEMPTS = 3
 _SOON_S = (2.0, 8.0)
 _RARELY_S = 6 * 3600.0
 _MOST_RARELY_S = 7 * 86_400.0
+_LONGEST_ANSWER = 1_000  # characters of evidence
 
 
 class Unfillable(NamedTuple):
@@ -39,10 +41,14 @@ class Unfillable(NamedTuple):
 
 @dataclass(slots=True)
 class _Gap:
-    gap: Range
+    lost: Lost
     attempts: int
     until_s: float
-    recorded: int = 0  # attempts that are recorded
+    recorded: int  # attempts that are recorded
+
+    @property
+    def gap(self) -> Range:
+        return self.lost.gap
 
 
 class LostGaps:
@@ -53,21 +59,30 @@ class LostGaps:
 
     def load(self, recorded: Iterable[Unfillable], now_s: float) -> None:
         """What an earlier process recorded."""
-        self._gaps = [_Gap(one.gap, one.attempts, now_s + one.next_in_s, one.attempts) for one in recorded]
+        self._gaps = [
+            _Gap(
+                Lost(one.gap, one.ids, one.asked, one.answered, one.reason),
+                one.attempts, now_s + one.next_in_s, one.attempts,
+            )
+            for one in recorded
+        ]  # fmt: skip
 
-    def found(self, lost: Sequence[Lost], now_s: float) -> list[Unfillable]:
-        """An answer lacks these. Returns those that are to be recorded now."""
-        again = [[known for known in self._gaps if _meet(known.gap, one.gap)] for one in lost]
-        self._gaps = [known for known in self._gaps if not any(_meet(known.gap, one.gap) for one in lost)]
+    def found(self, lost: Iterable[Lost], hole: Range, now_s: float) -> list[Unfillable]:
+        """A walk through `hole` lacks these. Returns those that are to be recorded now."""
         records = []
-        for one, known in zip(lost, again, strict=True):
+        for one in _joined(lost):
+            known = [before for before in self._gaps if _meet(before.gap, one.gap)]
+            self._gaps = [before for before in self._gaps if before not in known]
+            # what lies beyond the hole was not asked for this time
+            beside = [before.lost for before in known if before.gap[0] < hole[0] or hole[1] < before.gap[1]]
+            (one,) = _joined([*beside, one])
             count = 1 + max((before.attempts for before in known), default=0)
             recorded = max((before.recorded for before in known), default=0)
             pause_s = pause_after_s(count)
             if count >= ATTEMPTS:
                 new, recorded = count - recorded, count
                 records.append(Unfillable(one.gap, one.ids, one.asked, one.answered, one.reason, count, new, pause_s))
-            self._gaps.append(_Gap(one.gap, count, now_s + pause_s, recorded))
+            self._gaps.append(_Gap(one, count, now_s + pause_s, recorded))
         return records
 
     def settle(self, covered: Sequence[Range]) -> None:
@@ -84,6 +99,20 @@ def pause_after_s(attempts: int) -> float:
     if attempts < ATTEMPTS:
         return _SOON_S[attempts - 1]
     return float(min(_MOST_RARELY_S, _RARELY_S * 2.0 ** min(attempts - ATTEMPTS, 10)))
+
+
+def _joined(lost: Iterable[Lost]) -> list[Lost]:
+    """Those that overlap made one."""
+    joined: list[Lost] = []
+    for one in sorted(lost):
+        if joined and _meet(joined[-1].gap, one.gap):
+            before = joined.pop()
+            ids = dict.fromkeys(part for part in (*before.ids.split(", "), *one.ids.split(", ")) if part)
+            gap = min(before.gap[0], one.gap[0]), max(before.gap[1], one.gap[1])
+            answered = f"{before.answered}; {one.answered}" if one.answered not in before.answered else before.answered
+            one = one._replace(gap=gap, ids=", ".join(ids), answered=answered[-_LONGEST_ANSWER:])
+        joined.append(one)
+    return joined
 
 
 def _meet(one: Range, other: Range) -> bool:

@@ -34,7 +34,9 @@ KINDS: tuple[Kind, Kind] = ("trades", "candles")
 IDLE_S = 0.5
 SWEEP_S = 1.0
 BUILD_EVERY_S = 5.0
-BACKLOG_ROWS = 50_000
+# What is fetched and not committed is fetched again after a crash: a few pages, not what memory would hold.
+BACKLOG_ROWS = 3_000
+BACKLOG_S = 0.02
 # After so many walks through a stretch that brought nothing, it is said to be lost.
 _FRUITLESS_WALKS = 3
 
@@ -141,7 +143,7 @@ class RepairScheduler:
     async def _turns_forever(self) -> None:
         while True:
             if not await self.turn():
-                await asyncio.sleep(IDLE_S)
+                await asyncio.sleep(BACKLOG_S if self._backlog() > BACKLOG_ROWS else IDLE_S)
 
     async def turn(self) -> bool:
         """One page of one market; False when there is nothing to do now."""
@@ -270,9 +272,7 @@ class RepairScheduler:
             near = None  # something is missing between it and the hole
         far = await self._records.seam_after(instrument, upper)
         density = self._density.get(key)
-        return TradeWalk(
-            job.hole, self._rules, near=near, far=far, trusts_lower=job.trusts_lower, trades_per_s=density
-        )
+        return TradeWalk(job.hole, self._rules, near=near, far=far, trusts_lower=job.trusts_lower, trades_per_s=density)
 
     async def _keep(self, key: Key, active: _Active, step: Step | CandleStep) -> None:
         instrument, kind = key
@@ -303,7 +303,7 @@ class RepairScheduler:
             self._turns.succeeded(key)
         self._lost[key].settle(self._book.taken(instrument, kind))
         if lost:
-            await self._found_lost(key, lost)
+            await self._found_lost(key, lost, active.job.hole)
 
     def _take_back(self, key: Key, gap: Range) -> None:
         """What is lost may lie beside the hole, in what was called covered before: it is not."""
@@ -335,9 +335,9 @@ class RepairScheduler:
         del self._fruitless[key]
         return [Lost(job.hole, "", f"{kind} of the whole stretch", f"{walk.rows} rows that prove nothing about it")]
 
-    async def _found_lost(self, key: Key, lost: Sequence[Lost]) -> None:
+    async def _found_lost(self, key: Key, lost: Sequence[Lost], hole: Range) -> None:
         instrument, kind = key
-        for one in self._lost[key].found(lost, self._now_s()):
+        for one in self._lost[key].found(lost, hole, self._now_s()):
             self.counters.unfillable += 1
             self._log.warning(
                 "venue does not give this, asked again rarely", symbol=instrument.symbol, kind=kind, reason=one.reason,

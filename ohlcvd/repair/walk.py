@@ -98,7 +98,7 @@ class TradeWalk:
         self._back_us = rules.trades_back_us
         self._known: set[str] = set() if near is None else {near.id}
         self._doubts = 0
-        self._has_skipped = False  # behind a moment with more trades than a page holds
+        self._was_full = False  # the page before was full of rows that are known: the venue does answer
         self._largest = MIN_ROWS
         self._asked = Ask(None, None, None)
 
@@ -169,7 +169,7 @@ class TradeWalk:
     def _anchor(self, rows: Sequence[Trade]) -> bool:
         """Without a known row, one from before the hole, if the answer has it, is as good."""
         before = [row for row in rows if row.ts_us < self.hole[0]]
-        if before and self._start_us <= self.hole[0]:
+        if before and not self._was_full:
             self._last = before[-1]
             self._position = self.hole[0]
             self._known = {row.id for row in before}
@@ -215,7 +215,7 @@ class TradeWalk:
         self._back_us = self._rules.trades_back_us
         if kept:
             self._last = kept[-1]
-            self._doubts = 0
+            self._doubts, self._was_full = 0, False
         return Step(kept, claims, lost, is_done=is_proved or is_last)
 
     def _claims(self, end: int, lost: Sequence[Lost]) -> list[Range]:
@@ -255,13 +255,14 @@ class TradeWalk:
 
     def _doubtful(self, answered: str, asked_us: int) -> Step:
         self._doubts += 1
-        if self._last is None and not self._has_skipped:
+        if self._last is None and not self._was_full:
             self._start_us = self.hole[0] - _LOOK_BACK_US[min(self._doubts, len(_LOOK_BACK_US)) - 1]
         self._cursor = None
         if self._doubts < DOUBTS_ALLOWED:
             return Step([], [], [], is_done=False, doubt=answered)
-        if self._has_skipped and asked_us >= self.hole[1] + PROOF_LAG_US:
-            return Step([], self._claims(self.hole[1], ()), [], is_done=True)  # it answered for the moment before
+        if self._was_full and asked_us >= self.hole[1] + PROOF_LAG_US:
+            claims, lost = ([], []) if self._last is None else self._skip_moment("a full page, and nothing after it")
+            return Step([], claims + self._claims(self.hole[1], lost), lost, is_done=True)
         lower = self.hole[0] if self._position is None else self._position
         reason: Reason = "venue has no history" if self._last is None else "unfillable"
         lost = [Lost((lower, self.hole[1]), "", str(self._asked), answered, reason)] if lower < self.hole[1] else []
@@ -272,23 +273,25 @@ class TradeWalk:
         if self._rules.trades_cursor == "page" and cursor not in (None, self._cursor):
             self._cursor = cursor
             return Step([], [], [], is_done=False)
+        self._was_full = True
         if self._back_us or self._cursor is not None:
             # a venue that leaves out the very moment asked from is asked one microsecond earlier
             self._back_us, self._cursor = 1 if self._back_us > 1 else 0, None
             return Step([], [], [], is_done=False)
+        claims, lost = self._skip_moment(f"{rows} rows of that one moment and no way to ask for more")
+        return Step([], claims, lost, is_done=self._start_us >= self.hole[1])
+
+    def _skip_moment(self, answered: str) -> tuple[list[Range], list[Lost]]:
+        """Go on behind the moment of the last row, which may have had more trades than were given."""
         at_us = self._start_us if self._last is None else self._last.ts_us
         moment = at_us - at_us % _MOMENT_US
-        self._start_us = max(moment + _MOMENT_US, self.hole[0])
         gap = (moment, moment + _MOMENT_US)
-        lost = []
-        if gap[1] > self.hole[0]:
-            answered = f"{rows} rows of that one moment and no way to ask for more"
-            lost.append(Lost(gap, "", str(self._asked), answered))
+        self._start_us = max(gap[1], self.hole[0])
+        lost = [Lost(gap, "", str(self._asked), answered)] if gap[1] > self.hole[0] else []
         self._position = self.hole[0] if self._position is None else self._position
         claims = self._claims(moment, lost)
         self._last, self._known, self._back_us = None, set(), self._rules.trades_back_us
-        self._has_skipped = True
-        return Step([], claims, lost, is_done=self._start_us >= self.hole[1])
+        return claims, lost
 
     def _estimate(self, rows: Sequence[Trade]) -> None:
         span_us = rows[-1].ts_us - rows[0].ts_us

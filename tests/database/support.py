@@ -48,7 +48,7 @@ async def writing(
 async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait for it; a TimeoutError if it never comes."""
     async with asyncio.timeout(timeout_s):
-        while not condition():  # noqa: ASYNC110 - counters of the code under test have no event to wait for
+        while not condition():
             await asyncio.sleep(0.005)
 
 

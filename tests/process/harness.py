@@ -122,18 +122,23 @@ class Daemon:
         url: str,
         service: str = "both",
         extra: str = "",
+        since: str = "0",
+        rest_url: str | None = None,
+        ws_url: str | None = None,
     ) -> None:
+        """`rest_url`, `ws_url`: the exchange's, unless something stands between it and the daemon."""
         self.folder = folder
         self.file = folder / "ohlcvd.conf"
         self.dsn = dsn
         self.url = url
         (folder / ".env").touch()
-        lines = ["[ohlcvd]", f"service = {service}", f"exchanges = {', '.join(symbols)}", "since = 0"]
+        lines = ["[ohlcvd]", f"service = {service}", f"exchanges = {', '.join(symbols)}", f"since = {since}"]
         lines += [f"{name}_dir = {folder}/{name}" for name in ("state", "run", "log")]
         lines += ["[postgres]", f"dsn = {dsn}", "[redis]", f"url = {url}", "[http]", "listen ="]
+        rest_url, ws_url = rest_url or exchange.url, ws_url or exchange.url.replace("http", "ws")
         for name, names in symbols.items():
             lines += [f"[exchange:{name}]", f"symbols = {', '.join(names)}"]
-            lines += [f"rest_url = {exchange.url}/{name}", f"ws_url = {exchange.url.replace('http', 'ws')}/{name}"]
+            lines += [f"rest_url = {rest_url}/{name}", f"ws_url = {ws_url}/{name}"]
         self.file.write_text("\n".join(lines) + "\n" + extra)
 
     def command(self, name: str, *words: str) -> "subprocess.CompletedProcess[str]":

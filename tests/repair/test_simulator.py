@@ -1,11 +1,10 @@
-"""Repair against the local exchange: real ccxt classes, faults on the way, killed at random points, few rows too many."""
+"""Repair against the local exchange: real ccxt classes, faults on the way, killed anywhere, few rows too many."""
 
 import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from decimal import Decimal
 
 import pytest
 
@@ -13,13 +12,13 @@ from ohlcvd import coverage
 from ohlcvd.coverage import Range
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.limits import rules_of
-from ohlcvd.market import MINUTE_US, SECOND_US, Instrument, Kind, Trade, minute_of
+from ohlcvd.market import MINUTE_US, SECOND_US, Instrument, Kind, minute_of
 from ohlcvd.repair.scheduler import RepairCounters, RepairScheduler
 from ohlcvd.simulator.market import MarketSettings
 from ohlcvd.simulator.sent import IdRanges
 from ohlcvd.simulator.server import Simulator, SimulatorSettings
 from tests.exchange.support import connected
-from tests.repair.venues import ModelStore
+from tests.repair.venues import ModelStore, exact
 
 VENUES = ["kraken", "binance"]
 KINDS: tuple[Kind, Kind] = ("trades", "candles")
@@ -56,6 +55,7 @@ class Collection:
             self.name, self.instruments, KINDS, self.handler, self.store, self.store.book, rules=rules_of(self.name),
             live_from_us=lambda instrument, kind: self.live_us, records=self.store,
             venue_now_us=lambda: self.handler.clock.now_us(time.monotonic()),
+            now_s=lambda: 5 * time.monotonic(),  # pauses of seconds are a fifth as long
         )  # fmt: skip
         self.counters.append(scheduler.counters)
         return scheduler
@@ -105,10 +105,6 @@ class Collection:
     def least_rows(self) -> int:
         trades = sum(len(self.store.trades.get(instrument, {})) for instrument in self.instruments)
         return trades + len(self.instruments) * (self.live_us - self.wanted_us) // MINUTE_US
-
-
-def exact(trade: Trade) -> tuple[int, str, Decimal, Decimal, str]:
-    return trade.ts_us, trade.id, Decimal(trade.price), Decimal(trade.amount), trade.side
 
 
 @asynccontextmanager

@@ -1,7 +1,9 @@
 """A venue in memory with every kind of paging, and a store that commits in order and forgets the rest in a crash."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import partial
 
 from ohlcvd import coverage
 from ohlcvd.coverage import Range
@@ -71,7 +73,9 @@ class ModelVenue:
         rows = [
             (ns, trade)
             for ns, trade in zip(self._ns, self.trades, strict=True)
-            if trade.ts_us < self.now_us and trade.id not in self.withheld and self._is_after(ns, trade, from_id, since_us)
+            if trade.ts_us < self.now_us
+            and trade.id not in self.withheld
+            and self._is_after(ns, trade, from_id, since_us)
         ][:size]
         self.rows += len(rows)
         page = [trade for _, trade in rows if since_us is None or trade.ts_us >= since_us]
@@ -113,22 +117,22 @@ class ModelStore:
         self.covered: dict[Key, list[Range]] = {}
         self.recorded: dict[Key, list[Unfillable]] = {}
         self.book = CoverageBook()
-        self._queue: list[tuple[str, Instrument, object]] = []
+        self._queue: list[Callable[[], None]] = []
 
     # Store
 
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade]) -> None:
-        self._queue.append(("trades", instrument, list(trades)))
+        self._queue.append(partial(self._store_trades, instrument, list(trades)))
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
-        self._queue.append(("candles", instrument, list(candles)))
+        self._queue.append(partial(self._store_candles, instrument, list(candles)))
 
     def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
         assert lower_us < upper_us
-        self._queue.append(("cover", instrument, (kind, lower_us, upper_us)))
+        self._queue.append(partial(self._store_claim, (instrument, kind), (lower_us, upper_us)))
 
     def uncover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
-        self._queue.append(("uncover", instrument, (kind, lower_us, upper_us)))
+        self._queue.append(partial(self._take_claim, (instrument, kind), (lower_us, upper_us)))
 
     @property
     def waiting(self) -> int:
@@ -136,28 +140,29 @@ class ModelStore:
 
     def commit(self, count: int) -> None:
         """The first `count` of what waits."""
-        for what, instrument, value in self._queue[:count]:
-            if what == "trades":
-                for trade in value:  # type: ignore[attr-defined]
-                    stored = self.trades.setdefault(instrument, {}).setdefault(trade.id, trade)
-                    assert stored == trade, "the same id with other values"
-            elif what == "candles":
-                self.candles.setdefault(instrument, {}).update((c.ts_us, c) for c in value)  # type: ignore[attr-defined]
-            else:
-                kind, lower, upper = value  # type: ignore[misc]
-                key: Key = (instrument, kind)
-                before = self.covered.get(key, [])
-                if what == "cover":
-                    self.covered[key] = coverage.add(before, (lower, upper))
-                    self.book.committed(ModelBatch(covered={key: [(lower, upper)]}))
-                else:
-                    self.covered[key] = coverage.subtract(before, [(lower, upper)])
-                    self.book.committed(ModelBatch(uncovered={key: [(lower, upper)]}))
+        for store in self._queue[:count]:
+            store()
         del self._queue[:count]
 
     def crash(self) -> None:
         self._queue.clear()
         self.book = CoverageBook()
+
+    def _store_trades(self, instrument: Instrument, trades: Sequence[Trade]) -> None:
+        for trade in trades:
+            stored = self.trades.setdefault(instrument, {}).setdefault(trade.id, trade)
+            assert exact(stored) == exact(trade), "the same id with other values"
+
+    def _store_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
+        self.candles.setdefault(instrument, {}).update((candle.ts_us, candle) for candle in candles)
+
+    def _store_claim(self, key: Key, claim: Range) -> None:
+        self.covered[key] = coverage.add(self.covered.get(key, []), claim)
+        self.book.committed(ModelBatch(covered={key: [claim]}))
+
+    def _take_claim(self, key: Key, claim: Range) -> None:
+        self.covered[key] = coverage.subtract(self.covered.get(key, []), [claim])
+        self.book.committed(ModelBatch(uncovered={key: [claim]}))
 
     # Records
 
@@ -190,3 +195,8 @@ class ModelStore:
 
 def seconds(count: float) -> int:
     return int(count * SECOND_US)
+
+
+def exact(trade: Trade) -> tuple[int, str, Decimal, Decimal, str]:
+    """Some answers write zeros behind the point that others leave out."""
+    return trade.ts_us, trade.id, Decimal(trade.price), Decimal(trade.amount), trade.side

@@ -1,0 +1,183 @@
+"""What stands between the daemon and the exchange: cuts the network, and counts what REST answers carry."""
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+T = TypeVar("T")
+_ROWS = {"Trades": "trades", "aggTrades": "trades", "OHLC": "candles", "klines": "candles"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One REST request that was answered. `kind` is "" for what is no history."""
+
+    at_s: float
+    exchange: str
+    kind: str
+    query: Mapping[str, str]
+    status: int
+    rows: int
+
+
+class _Gate:
+    """Bytes to a port and back; shut, it ends every connection at once and takes no new one."""
+
+    def __init__(self, target_port: int) -> None:
+        self.port = 0
+        self.is_open = True
+        self._target_port = target_port
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def shut(self) -> None:
+        self.is_open = False
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def stop(self) -> None:
+        await self.shut()
+        self._server.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if not self.is_open:
+            writer.transport.abort()
+            return
+        self._writers.add(writer)  # shut in the next moment, its pump ends at once
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            self._writers.discard(writer)
+            writer.transport.abort()
+            return
+        ends = {writer, far_writer}
+        self._writers |= ends
+        pumps = {asyncio.create_task(_pump(reader, far_writer)), asyncio.create_task(_pump(far_reader, writer))}
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            self._writers -= ends
+            for end in ends:
+                end.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+
+
+class Relay:
+    """`rest_url` and `ws_url` are what the daemon is told; /NAME is the exchange's name, as it is at the exchange."""
+
+    def __init__(self, exchange_url: str) -> None:
+        self.requests: list[Request] = []
+        self._exchange_url = exchange_url
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://127.0.0.1:{self._rest.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self._ws.port}"
+
+    def cut(self) -> None:
+        """The network is gone: both ways, REST and WebSockets."""
+        self._do(self._ws.shut())
+        self._do(self._rest.shut())
+
+    def mend(self) -> None:
+        self._ws.is_open = self._rest.is_open = True
+
+    def rows(self, kind: str, exchange: str | None = None) -> int:
+        """Rows of this kind that were answered."""
+        return sum(one.rows for one in self.requests if one.kind == kind and exchange in (None, one.exchange))
+
+    def start(self) -> None:
+        self._thread.start()
+        self._do(self._start())
+
+    def stop(self) -> None:
+        self._do(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    async def _start(self) -> None:
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        app = web.Application()
+        app.router.add_get("/{exchange}/{path:.*}", self._forward)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self._rest = _Gate(self._runner.addresses[0][1])
+        port = urlsplit(self._exchange_url).port
+        assert port is not None
+        self._ws = _Gate(port)
+        await self._rest.start()
+        await self._ws.start()
+
+    async def _stop(self) -> None:
+        await self._rest.stop()
+        await self._ws.stop()
+        await self._runner.cleanup()
+        await self._session.close()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _forward(self, request: web.Request) -> web.Response:
+        async with self._session.get(f"{self._exchange_url}{request.rel_url}") as answer:
+            body = await answer.read()
+        kind = _ROWS.get(request.path.rpartition("/")[2], "")
+        count = _count(body) if kind and answer.status == 200 else 0
+        self.requests.append(
+            Request(time.time(), request.match_info["exchange"], kind, dict(request.query), answer.status, count)
+        )
+        kept = ("Content-Type", "Retry-After", "X-MBX-USED-WEIGHT-1M")
+        headers = {name: answer.headers[name] for name in kept if name in answer.headers}
+        return web.Response(status=answer.status, body=body, headers=headers)
+
+
+def _count(body: bytes) -> int:
+    """Rows of a page of trades or candles; what cannot be read carries none."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return 0
+    if isinstance(document, dict):
+        document = next((part for part in document.get("result", {}).values() if isinstance(part, list)), [])
+    return len(document)
+
+
+@contextlib.contextmanager
+def relayed(exchange_url: str) -> Iterator[Relay]:
+    """A relay that is ended afterwards."""
+    relay = Relay(exchange_url)
+    relay.start()
+    try:
+        yield relay
+    finally:
+        relay.stop()

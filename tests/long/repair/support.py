@@ -1,0 +1,123 @@
+"""A market, an exchange that has it, a relay before the exchange, and a daemon that collects through the relay."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ohlcvd.simulator.market import MarketSettings
+from tests.long.repair.market import ClaimWatch, Figures, Truth, behind
+from tests.long.repair.relay import Relay, relayed
+from tests.process.harness import Daemon, Exchange, local_exchange, started, wait_for
+
+EXCHANGES = ("kraken", "binance")
+# Coverage trails the present by at most this much.
+SETTLED_US = 20_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    dsn: str
+    redis_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    exchange: Exchange
+    relay: Relay
+    daemon: Daemon
+    truth: Truth
+
+    def fault(self, name: str, **words: object) -> int:
+        """How many connections, frames or symbols it touched."""
+        return int(self.exchange.post("fault", {"fault": name, **words})["touched"])
+
+    def kill_children(self) -> list[str]:
+        """Every child with -9; their names."""
+        children = self.daemon.children()
+        for child in children.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child["pid"], signal.SIGKILL)
+        return list(children)
+
+    def gaps(self) -> list[dict[str, Any]]:
+        answer = self.daemon.command("gaps", "--json")
+        assert answer.returncode in (0, 1), answer.stderr
+        found: list[dict[str, Any]] = json.loads(answer.stdout)["gaps"]
+        return found
+
+    def wait_until_complete(self, from_us: int, to_us: int, timeout_s: float) -> float:
+        """Until everything between the two is claimed and nothing is missing anywhere; how long that took, in s."""
+        began_s = time.monotonic()
+        deadline_s = began_s + timeout_s
+        while found := behind(self.daemon, from_us, to_us):
+            assert time.monotonic() < deadline_s, (
+                f"not complete after {timeout_s:.0f} s: {len(found)} such as {found[:6]}\n{self.warnings()}"
+            )
+            time.sleep(0.25)
+        return time.monotonic() - began_s
+
+    def assert_all_there(self, from_us: int, to_us: int, names: Sequence[str] | None = None) -> Figures:
+        figures = self.truth.figures(self.daemon, from_us, to_us, names)
+        assert figures.are_zeros, figures
+        answer = self.daemon.command("gaps")
+        assert answer.returncode == 0, answer.stdout
+        return figures
+
+    def warnings(self) -> str:
+        """The last warnings and errors of the daemon's logs."""
+        lines = [
+            line
+            for file in sorted((self.daemon.folder / "log").glob("*.log"))
+            for line in file.read_text().splitlines()
+            if '"DEBUG"' not in line and '"INFO"' not in line
+        ]
+        return "\n".join(lines[-12:])
+
+
+@contextlib.contextmanager
+def site(
+    folder: Path, servers: Servers, settings: MarketSettings, *words: str, since: str = "0",
+    names: Sequence[str] = EXCHANGES,
+) -> Iterator[Site]:  # fmt: skip
+    """Nothing runs yet but the exchange and the relay."""
+    with (
+        local_exchange(folder, *Truth.words(settings), *words) as exchange,
+        relayed(exchange.url) as relay,
+    ):
+        truth = Truth(exchange, settings)
+        symbols = {name: truth.symbols(name) for name in names}
+        daemon = Daemon(
+            folder, exchange, symbols, dsn=servers.dsn, url=servers.redis_url, since=since, rest_url=relay.rest_url,
+            ws_url=relay.ws_url,
+        )  # fmt: skip
+        yield Site(exchange, relay, daemon, truth)
+
+
+@contextlib.contextmanager
+def collecting(where: Site) -> Iterator[ClaimWatch]:
+    """The daemon runs and streams, and what it claims is looked at every second; whatever was claimed must hold."""
+    with started(where.daemon):
+        where.daemon.wait_until_streaming()
+        watch = ClaimWatch(where.daemon.dsn, where.truth)
+        with watch:
+            yield watch
+        watch.check()
+
+
+def is_streaming(daemon: Daemon) -> bool:
+    children = daemon.children()
+    return bool(children) and all(child["state"] == "streaming" for child in children.values())
+
+
+def wait_until_streaming_again(daemon: Daemon, timeout_s: float = 60.0) -> None:
+    wait_for("every child streams again", lambda: is_streaming(daemon), timeout_s)
+
+
+def now_us() -> int:
+    return time.time_ns() // 1000

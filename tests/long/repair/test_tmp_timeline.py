@@ -1,0 +1,64 @@
+"""Thirteen hours missing on Kraken: as fast as its request limit allows, older candles from trades.
+
+The exchange's clock is thirteen hours behind at first; put right, the hole is there.
+"""
+
+import time
+from pathlib import Path
+
+from ohlcvd.market import MINUTE_US
+from ohlcvd.simulator.market import MarketSettings
+from tests.long.repair.market import stored_candles
+from tests.long.repair.support import Servers, collecting, now_us, site
+from tests.process.harness import started
+from tests.process.truth import true_candles
+
+HOLE_S = 13 * 3600
+MARKET = MarketSettings(rate=0.9, symbols=10, history_s=HOLE_S + 3600)
+REQUEST_S = 1.2  # one request a second, of which trades and candles count 1.2 each
+PAGE = 999  # rows that a page adds: one overlaps
+ALLOWED = 1.2
+AT_MOST_S = 400.0
+DEPTH_MINUTES = 720
+
+
+def test_thirteen_hours_on_kraken(tmp_path: Path, servers: Servers) -> None:
+    with site(tmp_path, servers, MARKET, f"--fault=clock=-{HOLE_S}", names=["kraken"]) as here:
+        with collecting(here):
+            from_us = now_us() - HOLE_S * 1_000_000
+            time.sleep(25)
+        here.fault("clock", value=0)
+        before = len(here.relay.requests)
+        with started(here.daemon):
+            to_us, began_s = now_us(), time.monotonic()
+            here.wait_until_complete(from_us, to_us, AT_MOST_S)
+            took_s = time.monotonic() - began_s
+            asked = here.relay.requests[before:]
+            symbols = here.truth.symbols("kraken")
+            pages = sum(
+                -(-(end - start) // PAGE)
+                for start, end in (here.truth.ids("kraken", symbol, from_us, to_us) for symbol in symbols)
+            )
+            least_s = (pages + len(symbols)) * REQUEST_S  # one answer has all the candles of a market
+            times = [one.at_s - asked[0].at_s for one in asked]
+            print([f"{t:.1f}{one.kind[:1]}{one.rows}" for t, one in zip(times, asked)])
+            kinds = [one.kind or "other" for one in asked]
+            print(
+                f"13 hours: complete after {took_s:.0f} s, the limit allows {least_s:.0f} s ({pages} pages of trades "
+                f"and {len(symbols)} of candles at least; asked {len(asked)} times: "
+                + ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("trades", "candles", "other"))
+                + ")"
+            )
+            figures = here.assert_all_there(from_us, to_us, ["kraken"])
+            old_us = to_us - (DEPTH_MINUTES + 1) * MINUTE_US
+            built = 0
+            for symbol in symbols:
+                kept = stored_candles(here.daemon, "kraken", symbol)
+                truth = true_candles(here.exchange, "kraken", symbol, from_us + 2 * MINUTE_US, old_us)
+                assert {ts_us: kept[ts_us] for ts_us in truth} == {
+                    ts_us: (row, "trades") for ts_us, row in truth.items()
+                }
+                built += len(truth)
+            assert built, "no candle is older than the venue's depth"
+            print(f"13 hours: {figures}; {built} candles older than {DEPTH_MINUTES} minutes from trades, all equal")
+            assert took_s <= ALLOWED * least_s
