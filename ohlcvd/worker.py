@@ -178,10 +178,11 @@ class Worker:
         venue_now_us = self._venue_now_us()
         assert venue_now_us is not None  # connecting asked for it
         since_us = minute_of(self.config.since.start_us(venue_now_us))
-        kinds: tuple[Kind, ...] = ("trades", "candles") if self.config.collects_trades else ("candles",)
         for instrument in instruments.values():
-            for kind in kinds:
-                wanted_from_us = await self.database.want(instrument.id, kind, since_us)
+            for kind in KINDS:
+                wanted_from_us = None
+                if kind == "candles" or self.config.collects_trades:
+                    wanted_from_us = await self.database.want(instrument.id, kind, since_us)
                 self.book.load(instrument, kind, await self.database.coverage(instrument.id, kind), wanted_from_us)
 
     async def _note_wants_forever(self, instruments: Mapping[str, Instrument]) -> None:
