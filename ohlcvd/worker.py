@@ -39,7 +39,8 @@ from ohlcvd.trade.manager import TradeManager
 
 BEAT_S = 1.0
 TICK_S = 0.5
-# How often the venue is asked for its time, so that quiet minutes end: streams tell it only when something happens.
+# A venue that has not spoken of its time for so long is asked for it, so that quiet minutes end. Most do without being
+# asked (trades, pongs), and a question takes the place of a page of history.
 CLOCK_S = 10.0
 # How soon history that `backfill` asks for is noticed.
 WANTS_S = 3.0
@@ -278,12 +279,16 @@ class Worker:
             self.handler.resume_reading()
 
     async def _tell_time_forever(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                await self.handler.venue_time_us()
-            except ExchangeError as error:
-                self.log.debug("venue did not tell its time", error=str(error))
-            await asyncio.sleep(CLOCK_S)
+            silent_s = loop.time() - self.handler.clock.heard_s
+            if silent_s >= CLOCK_S:
+                try:
+                    await self.handler.venue_time_us()
+                except ExchangeError as error:
+                    self.log.debug("venue did not tell its time", error=str(error))
+                silent_s = 0.0
+            await asyncio.sleep(CLOCK_S - silent_s)
 
     def _venue_now_us(self) -> int | None:
         return self.handler.clock.now_us(asyncio.get_running_loop().time())

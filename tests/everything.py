@@ -28,27 +28,33 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 SUPPORTED = ("3.11", "3.12", "3.13")
 PYTEST = ("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", "--ignore=tests/long")
-# Most tests wait for other processes most of the time.
-FIRST = ("-n", "3", "--dist", "worksteal")
-# What these test are shell, pip, servers and processes: the same whichever Python runs the tests. On the other Pythons
-# the whole of it is run once, as a demo.
+# Most tests wait for other processes most of the time. A file's tests stay together, the slow files come first.
+LANES = ("--dist", "loadfile", "--no-loadscope-reorder")
+FIRST = ("-n", "4", *LANES)
+# What these test are shell, pip, servers, SQL and processes: the same whichever Python runs the tests. On the other
+# Pythons the whole program runs once, as a demo.
 ONCE = (
+    "tests/backfill",
+    "tests/database",
     "tests/embedded",
-    "tests/simulator",
-    "tests/long",
-    "tests/database/test_outages.py",
-    "tests/exchange/test_stream.py",
     "tests/exchange/test_history.py",
-    "tests/repair/test_simulator.py",
+    "tests/exchange/test_stream.py",
+    "tests/long",
     "tests/process/test_backfill.py",
     "tests/process/test_live.py",
     "tests/process/test_repair.py",
     "tests/process/test_replay.py",
+    "tests/repair/test_database.py",
+    "tests/repair/test_model.py",
+    "tests/repair/test_simulator.py",
+    "tests/report",
+    "tests/simulator",
+    "tests/test_daemon.py",
     "tests/test_everything.py",
     "tests/test_launcher.py",
 )
 OTHERS = (
-    "-n", "2", "--dist", "worksteal", *(f"--ignore={path}" for path in ONCE),
+    "-n", "2", *LANES, *(f"--ignore={path}" for path in ONCE),
     "--deselect=tests/process/test_demo.py::test_one_damaged_row_is_found_and_named",
 )  # fmt: skip
 SUITE_LIMIT_S = 1200.0

@@ -14,9 +14,11 @@ class VenueClock:
     def __init__(self) -> None:
         self._venue_us: int | None = None
         self._mono_s = 0.0
+        self.heard_s = float("-inf")  # when the venue last spoke of its time, by the monotonic clock
 
     def observe(self, venue_us: int, mono_s: float) -> None:
         """The venue spoke of `venue_us` at the monotonic time `mono_s`. An older time than known changes nothing."""
+        self.heard_s = max(self.heard_s, mono_s)
         known_us = self.now_us(mono_s)
         if known_us is None or venue_us > known_us:
             self._venue_us = venue_us

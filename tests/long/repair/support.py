@@ -18,6 +18,9 @@ from tests.process.harness import Daemon, Exchange, local_exchange, started, wai
 EXCHANGES = ("kraken", "binance")
 # Coverage trails the present by at most this much.
 SETTLED_US = 20_000_000
+# Kraken allows one request a second, of which trades and candles count 1.2 each.
+KRAKEN_REQUEST_S = 1.2
+_KRAKEN_PAGE = 999  # rows that a page adds: one overlaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,17 @@ class Site:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child["pid"], signal.SIGKILL)
         return list(children)
+
+    def least_kraken_s(self, from_us: int, to_us: int) -> float:
+        """How long Kraken's request limit makes this take at least: pages of trades, one of candles for each market."""
+        symbols = self.truth.symbols("kraken")
+        spans = [self.truth.ids("kraken", symbol, from_us, to_us) for symbol in symbols]
+        return KRAKEN_REQUEST_S * (sum(-(-(end - start) // _KRAKEN_PAGE) for start, end in spans) + len(symbols))
+
+    def kraken_requests(self, after: int) -> str:
+        """What Kraken was asked since there were so many requests."""
+        kinds = [one.kind or "other" for one in self.relay.requests[after:] if one.exchange == "kraken"]
+        return ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("trades", "candles", "other"))
 
     def gaps(self) -> list[dict[str, Any]]:
         answer = self.daemon.command("gaps", "--json")

@@ -15,8 +15,6 @@ from tests.process.truth import true_candles
 
 HOLE_S = 13 * 3600
 MARKET = MarketSettings(rate=0.9, symbols=10, history_s=HOLE_S + 3600)
-REQUEST_S = 1.2  # one request a second, of which trades and candles count 1.2 each
-PAGE = 999  # rows that a page adds: one overlaps
 ALLOWED = 1.2
 AT_MOST_S = 400.0
 DEPTH_MINUTES = 720
@@ -33,24 +31,15 @@ def test_thirteen_hours_on_kraken(tmp_path: Path, servers: Servers) -> None:
             to_us, began_s = now_us(), time.monotonic()
             here.wait_until_complete(from_us, to_us, AT_MOST_S)
             took_s = time.monotonic() - began_s
-            asked = here.relay.requests[before:]
-            symbols = here.truth.symbols("kraken")
-            pages = sum(
-                -(-(end - start) // PAGE)
-                for start, end in (here.truth.ids("kraken", symbol, from_us, to_us) for symbol in symbols)
-            )
-            least_s = (pages + len(symbols)) * REQUEST_S  # one answer has all the candles of a market
-            kinds = [one.kind or "other" for one in asked]
+            least_s = here.least_kraken_s(from_us, to_us)
             print(
-                f"13 hours: complete after {took_s:.0f} s, the limit allows {least_s:.0f} s ({pages} pages of trades "
-                f"and {len(symbols)} of candles at least; asked {len(asked)} times: "
-                + ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("trades", "candles", "other"))
-                + ")"
+                f"13 hours: complete after {took_s:.0f} s, the limit allows {least_s:.0f} s; "
+                f"asked {here.kraken_requests(before)}"
             )
             figures = here.assert_all_there(from_us, to_us, ["kraken"])
             old_us = to_us - (DEPTH_MINUTES + 1) * MINUTE_US
             built = 0
-            for symbol in symbols:
+            for symbol in here.truth.symbols("kraken"):
                 kept = stored_candles(here.daemon, "kraken", symbol)
                 truth = true_candles(here.exchange, "kraken", symbol, from_us + 2 * MINUTE_US, old_us)
                 assert {ts_us: kept[ts_us] for ts_us in truth} == {
