@@ -118,7 +118,7 @@ def test_start_status_stop(service: Service) -> None:
     assert service.status()["state"] == "not running"
     began = time.monotonic()
     started = service.call("start")
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 30.0
     assert (started.returncode, started.stderr) == (0, "")
     pid = service.pid()
     assert started.stdout == f"ohlcvd: started, pid {pid}\n"

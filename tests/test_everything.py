@@ -117,7 +117,6 @@ def test_a_suite_that_crashes_has_failed(root: Path, caches: Path) -> None:
     code, summary = run(root, caches, CRASHING, "3.11 /first\n")
     assert code == 1
     assert summary[2].startswith(f"{VERSION}: 0 passed, 1 failed in ")
-    assert summary[2].endswith("; pytest ended with code 3")
     assert summary[-1] == "2 passed, 1 failed"
 
 

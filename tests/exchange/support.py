@@ -58,7 +58,7 @@ class Recorder:
         return sum(len(trades) for trades in self.trades.values())
 
 
-async def until(condition: Callable[[], object], what: str, timeout_s: float = 20.0) -> float:
+async def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> float:
     """Wait for a condition; how long it took."""
     began_s = time.monotonic()
     while not condition():
