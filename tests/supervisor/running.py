@@ -18,7 +18,7 @@ from ohlcvd.supervisor.lock import start_ticks
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def wait_for(what: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
