@@ -214,8 +214,10 @@ class Worker:
     def _choose_symbols(self) -> list[str]:
         selection = select(self.exchange.symbols, self.handler.symbols())
         self.unlisted = selection.unlisted
+        alone = len(self.config.exchanges) == 1
         for symbol in selection.unlisted:
-            self.log.warning("symbol is not listed by this exchange, collected where it is", symbol=symbol)
+            say = self.log.error if alone else self.log.warning
+            say("symbol is not listed by this exchange, the others go on", symbol=symbol)
         if not selection.symbols:
             wanted = ", ".join(self.exchange.symbols)
             raise ConfigError(f"{self.exchange.name} lists none of the symbols wanted: {wanted}")
@@ -325,6 +327,7 @@ class Worker:
     def _markets(self, router: StreamRouter) -> dict[str, dict[str, object]]:
         """What the collectors say, and how much of what is wanted is not covered."""
         rows = router.markets()
+        rows.update((symbol, {"unlisted": True}) for symbol in self.unlisted)
         venue_now_us = self._venue_now_us()
         if venue_now_us is None:
             return rows

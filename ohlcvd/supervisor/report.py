@@ -109,10 +109,26 @@ def report_of(
         _text(document.get("service")),
         tuple(_child(row) for row in _rows(document, "children")),
         tuple(_server(row) for row in _rows(document, "servers")),
-        tuple(_market(child, symbol, facts) for child, rows in markets.items() for symbol, facts in rows.items()),
-        tuple(notes),
+        tuple(
+            _market(child, symbol, facts)
+            for child, rows in markets.items()
+            for symbol, facts in rows.items()
+            if not _is_unlisted(facts)
+        ),
+        (*notes, *_listed_nowhere(markets)),
         {name: str(document[name]) for name in ("postgres", "redis") if document.get(name)},
     )
+
+
+def _is_unlisted(facts: object) -> bool:
+    return isinstance(facts, Mapping) and bool(facts.get("unlisted"))
+
+
+def _listed_nowhere(markets: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """One exchange lists what another does not; what none of them lists is a mistake in the configuration."""
+    listed = {symbol for rows in markets.values() for symbol, facts in rows.items() if not _is_unlisted(facts)}
+    unlisted = {symbol for rows in markets.values() for symbol, facts in rows.items() if _is_unlisted(facts)}
+    return [f"ERROR: no exchange that answers lists {symbol}" for symbol in sorted(unlisted - listed)]
 
 
 def _rows(document: Mapping[str, object], key: str) -> list[dict[str, object]]:
