@@ -194,12 +194,14 @@ def test_an_embedded_server_is_started_under_the_lock_and_stopped(tmp_path: Path
     symbol = exchange.symbols("kraken")[0]
     with running(daemon, "kraken", symbol, "--since", "12h") as process:
         wait_for("it fetches", lambda: asked(exchange, "kraken") >= 2)
+        process.send_signal(signal.SIGSTOP)  # not done before the others have tried, however slow they are
         refused = daemon.command("start")
         assert (refused.returncode, "already running" in refused.stderr) == (75, True), refused.stderr
         second = daemon.command("backfill", "kraken", symbol, "--since", "3h")
         assert (second.returncode, second.stdout) == (75, "")
         assert second.stderr.startswith(f"ohlcvd: process {process.pid} holds the lock in {tmp_path}/run")
         process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGCONT)
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 130, output
     assert "stopped at trades" in output
