@@ -282,7 +282,8 @@ def test_hundred_restarts_leak_nothing() -> None:
             ask(running.folder, {"command": "restart", "child": "a"})
             _wait_for_starts(running, "a", number + 2)
         running.wait_state("a", "streaming")
-        wait_for(lambda: len(_open_fds(pid)) == fds)
+        # at most: when they were counted first, the connection of a question may not have been closed yet
+        wait_for(lambda: len(_open_fds(pid)) <= fds)
         assert _memory_kb(pid) - memory_kb < 1500
         assert running.child("a")["restarts"] == 100
         assert running.child("b")["restarts"] == 0
