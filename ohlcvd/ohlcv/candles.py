@@ -50,9 +50,7 @@ class _Minute:
 
     def candle(self, ts_us: int) -> Candle:
         volume = format(self.volume, "f")
-        return Candle(
-            ts_us, self.open, self.high_text, self.low_text, self.close, volume, self.trades, source="trades"
-        )
+        return Candle(ts_us, self.open, self.high_text, self.low_text, self.close, volume, self.trades, source="trades")
 
 
 class CandleBuilder:

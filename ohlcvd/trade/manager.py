@@ -38,7 +38,5 @@ class TradeManager:
     def tick(self, venue_now_us: int) -> list[tuple[str, Candle]]:
         """Close minutes everywhere; returns (symbol, candle built from trades) of complete minutes."""
         return [
-            (symbol, candle)
-            for symbol, collector in self.collectors.items()
-            for candle in collector.tick(venue_now_us)
+            (symbol, candle) for symbol, collector in self.collectors.items() for candle in collector.tick(venue_now_us)
         ]

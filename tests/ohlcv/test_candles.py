@@ -84,9 +84,9 @@ def test_memory_is_bounded() -> None:
 
 
 prices = st.decimals(min_value="0.00000001", max_value="1e6", places=8).map(lambda price: format(price, "f"))
-trade_lists = st.lists(
-    st.tuples(st.integers(0, 5 * MINUTE_US - 1), prices, prices), min_size=1, max_size=60
-).map(lambda rows: [trade(at, n, price, amount) for n, (at, price, amount) in enumerate(sorted(rows), 1)])
+trade_lists = st.lists(st.tuples(st.integers(0, 5 * MINUTE_US - 1), prices, prices), min_size=1, max_size=60).map(
+    lambda rows: [trade(at, n, price, amount) for n, (at, price, amount) in enumerate(sorted(rows), 1)]
+)
 
 
 @given(trade_lists, st.randoms(use_true_random=False))
