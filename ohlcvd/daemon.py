@@ -1,8 +1,7 @@
-"""The service: what `run`, `start`, `stop`, `restart` and `status` do. Every other command is somewhere else.
+"""The service as its commands see it: run, start, stop, restart, reload, status, log level.
 
-`run` takes the lock, prepares the embedded servers, loads the venue classes, and hands over to the supervisor. `start`
-is the same in a process of its own, and returns when that is up. The others find the running supervisor through its
-lock, never through a pid alone. Everything raises an OhlcvdError whose `exit_code` is the command's.
+`start` is `run` in a process of its own, and returns when that is up. The others find the running supervisor through
+its lock, never through a pid alone. Everything raises an OhlcvdError whose `exit_code` is the command's.
 """
 
 import argparse
@@ -12,45 +11,38 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import setproctitle
-
-from ohlcvd import __version__
-from ohlcvd.config import Config, prepare_directories
-from ohlcvd.embedded import EmbeddedServer, prepare_postgres, prepare_valkey
-from ohlcvd.errors import Exit, OhlcvdError, PermissionRefused, ServiceUnavailable, UsageError
-from ohlcvd.log import get_component_logger, setup_logging
-from ohlcvd.supervisor.child import ChildSpec
+from ohlcvd.config import Config
+from ohlcvd.errors import Exit, OhlcvdError, PermissionRefused, ServiceUnavailable, UsageError, error_of
+from ohlcvd.managers import remarks
+from ohlcvd.memory import memory_bytes
+from ohlcvd.serve import serve
 from ohlcvd.supervisor.control import ask
-from ohlcvd.supervisor.detach import Launch, detached
-from ohlcvd.supervisor.lock import Holder, LockState, ServiceLock, look
-from ohlcvd.supervisor.loop import Supervisor
+from ohlcvd.supervisor.detach import detached
+from ohlcvd.supervisor.lock import Holder, LockState, look
 from ohlcvd.supervisor.report import StatusReport, report_of
-from ohlcvd.supervisor.states import Limits
-
-EMBEDDED = "embedded"
 
 START_S = 120.0  # the first start makes a database
 SERVERS_STOP_S = 80.0  # the embedded servers' own ladders of signals
 MARGIN_S = 5.0
+RELOAD_S = 60.0  # another exchange is loaded first
 ANSWER_S = 3.0  # it answers within milliseconds, unless it is stopped or gone
 
-log = get_component_logger("ohlcvd.daemon")
+Told = dict[str, dict[str, object]]
 
 
 def run(config: Config, *, terminal: bool = False) -> int:
     """The service in the foreground, until TERM or INT. The exit code; AlreadyRunning if there is one already."""
-    return _serve(config, terminal=terminal, launch=None)
+    return serve(config, terminal=terminal)
 
 
 def start(config: Config) -> int:
     """The service in the background. Returns 0 once it is up; else raises what kept it from coming up."""
-    pid = detached(lambda launch: _serve(config, terminal=False, launch=launch), START_S)
+    pid = detached(lambda launch: serve(config, terminal=False, launch=launch), START_S)
     print(f"ohlcvd: started, pid {pid}")
     return Exit.OK
 
@@ -86,120 +78,70 @@ def restart(config: Config) -> int:
     return start(config)
 
 
+def reload(config: Config) -> int:
+    """Let the running service read its configuration again, and print what follows. ConfigError if it is wrong."""
+    done = _ask(config, {"command": "reload"}, RELOAD_S)
+    later = done.pop("later")
+    for what, names in done.items():
+        print(f"ohlcvd: {what}: {', '.join(names)}")
+    if not done:
+        print("ohlcvd: nothing has changed for any child")
+    for sentence in later:
+        print(f"ohlcvd: {sentence}", file=sys.stderr)
+    return Exit.OK
+
+
+def log_level(config: Config, level: str, child: str | None) -> int:
+    """Log more or less from now on, until the configuration is read again: one process, or all of them."""
+    done = _ask(config, {"command": "log-level", "level": level, "child": child}, ANSWER_S)
+    print(f"ohlcvd: logging at {done['level']}: {', '.join(done['changed'])}")
+    return Exit.OK
+
+
+def _ask(config: Config, request: Mapping[str, object], timeout_s: float) -> dict[str, Any]:
+    """The running supervisor's answer, or the error that it answered with."""
+    if _find_holder(config.run_dir) is None:
+        raise ServiceUnavailable("not running; start it with: ohlcvd start")
+    try:
+        answer = ask(config.run_dir, request, timeout_s)
+    except (OSError, ValueError) as error:
+        raise ServiceUnavailable(f"the supervisor does not answer: {type(error).__name__}: {error}") from error
+    if "error" in answer:
+        raise error_of(answer.get("exit_code"), str(answer["error"]))
+    return answer
+
+
 def status(config: Config) -> StatusReport:
     """What runs, as far as it can be known: from the control socket, the lock, and Redis for the markets."""
     lock = look(config.run_dir)
-    document: dict[str, object] | None = None
+    document: dict[str, Any] | None = None
     notes: list[str] = []
     if lock.held:
         try:
             document = ask(config.run_dir, {"command": "status"}, ANSWER_S)
         except (OSError, ValueError) as error:
             notes.append(f"the supervisor does not answer on its control socket: {type(error).__name__}: {error}")
-    markets: dict[str, dict[str, object]] = {}
-    if document is not None:
-        url = document.get("redis") if config.redis_url == EMBEDDED else config.redis_url
+    beats: Told = {}
+    markets: Told = {}
+    if lock.held:
         try:
-            markets = asyncio.run(_markets(str(url)))
+            beats, markets = asyncio.run(_told(config, document))
         except OhlcvdError as error:
             notes.append(f"the markets' states cannot be read from redis: {error}")
-    return report_of(lock, document, markets, notes)
+    pids = [lock.holder.pid] if lock.holder else []
+    pids += [row["pid"] for row in (document or {}).get("children", []) if row["pid"]]
+    memory = {pid: memory_bytes(pid) for pid in pids}
+    notes += remarks(config, lock.holder)
+    return report_of(lock, document, markets, notes, beats=beats, memory=memory, now_us=time.time_ns() // 1000)
 
 
-async def _markets(url: str) -> dict[str, dict[str, object]]:
+async def _told(config: Config, document: Mapping[str, Any] | None) -> tuple[Told, Told]:
+    """What the children said in Redis: their heartbeats and their markets."""
+    from ohlcvd.cache.client import configured_url
     from ohlcvd.cache.reader import CacheReader
 
-    async with CacheReader(url) as reader:
-        return await reader.markets()
-
-
-# --- serving
-
-
-def _serve(config: Config, *, terminal: bool, launch: Launch | None) -> int:
-    """Everything in order: directories, lock, log, servers, venue classes, supervisor. The lock is given back last."""
-    prepare_directories(config)
-    with ServiceLock(config.run_dir) as lock, _ends_by_signal():
-        setup_logging(file=config.log_dir / "ohlcvd.log", level=config.log_level, terminal=terminal)
-        setproctitle.setproctitle("ohlcvd: supervisor")
-        for warning in config.warnings:
-            log.warning(warning)
-        try:
-            with ExitStack() as stack:
-                return _supervise(config, lock, stack, launch)
-        except _Ended as ended:
-            log.info("the supervisor ends: it received %s before it was up", ended)
-            return Exit.OK
-        except OhlcvdError as error:
-            log.error("the supervisor ends: %s", error, exit_code=int(error.exit_code))
-            raise
-        except Exception as error:
-            log.exception("the supervisor ends because of a bug: %s: %s", type(error).__name__, error)
-            raise
-
-
-def _supervise(config: Config, lock: ServiceLock, stack: ExitStack, launch: Launch | None) -> int:
-    servers: list[EmbeddedServer] = []
-    postgres, redis = config.postgres_dsn, config.redis_url
-    if postgres == EMBEDDED:
-        servers.append(prepare_postgres(config.state_dir))
-        stack.callback(servers[-1].release)
-        postgres = servers[-1].address
-    if redis == EMBEDDED:
-        servers.append(prepare_valkey(config.state_dir))
-        stack.callback(servers[-1].release)
-        redis = servers[-1].address
-    supervisor = Supervisor(
-        _child_specs(config, postgres, redis),
-        servers,
-        run_dir=config.run_dir,
-        limits=Limits(ladder=((signal.SIGTERM, config.grace_s), (signal.SIGKILL, 5.0))),
-        about={
-            "version": __version__,
-            "service": config.service,
-            "config": str(config.file) if config.file else None,
-            "redis": redis if config.redis_url == EMBEDDED else None,
-            "postgres": postgres if config.postgres_dsn == EMBEDDED else None,
-        },
-        on_up=launch.up if launch else None,
-        forget=[lock.forget, *([launch.forget] if launch else [])],
-    )
-    return supervisor.run()
-
-
-def _child_specs(config: Config, postgres: str, redis: str) -> list[ChildSpec]:
-    """One child per exchange or shard. Loads what children need, so that they share its memory."""
-    from ohlcvd.exchange import preload
-    from ohlcvd.worker import worker_main
-
-    preload([exchange.name for exchange in config.exchanges])
-    return [ChildSpec(child, partial(worker_main, config, child, postgres, redis)) for child in child_names(config)]
-
-
-def child_names(config: Config) -> list[str]:
-    """kraken; binance/1, binance/2 where an exchange has more than one shard."""
-    names: list[str] = []
-    for exchange in config.exchanges:
-        shards = exchange.shards
-        names += [exchange.name] if shards <= 1 else [f"{exchange.name}/{shard}" for shard in range(1, shards + 1)]
-    return names
-
-
-class _Ended(BaseException):
-    """TERM or INT while the service was not up yet: let everything on the stack clean up, then end."""
-
-
-@contextmanager
-def _ends_by_signal() -> Iterator[None]:
-    def end(signum: int, _frame: object) -> NoReturn:
-        raise _Ended(signal.Signals(signum).name)
-
-    before = {signum: signal.signal(signum, end) for signum in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+    async with CacheReader((document or {}).get("redis") or configured_url(config)) as reader:
+        return await reader.heartbeats(), await reader.markets()
 
 
 # --- finding and ending what runs
@@ -271,22 +213,15 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """`run` with flags."""
+    from ohlcvd.commands.arguments import add_config, add_flags, config_of, say
+
     parser = _Parser(prog="python -m ohlcvd.daemon", description="Run the collector in the foreground.")
-    parser.add_argument("--config", metavar="FILE", help="configuration file")
-    for key, words in (
-        ("service", "ohlcv, trade or both"),
-        ("exchanges", "exchanges, separated by commas"),
-        ("symbols", "symbols or globs, separated by commas"),
-        ("since", "history wanted, for instance 7d"),
-    ):
-        parser.add_argument(f"--{key}", metavar=key.upper(), help=words)
+    add_config(parser)
+    add_flags(parser)
     try:
-        given = vars(parser.parse_args(argv))
-        file = given.pop("config")
-        flags = {f"ohlcvd.{key}": value for key, value in given.items() if value is not None}
-        return run(Config(file, flags=flags), terminal=sys.stderr.isatty())
+        return run(config_of(parser.parse_args(argv)), terminal=sys.stderr.isatty())
     except OhlcvdError as error:
-        print(f"ohlcvd: {error}", file=sys.stderr)
+        say(str(error))
         return int(error.exit_code)
 
 

@@ -88,3 +88,9 @@ class UnknownSymbol(ExchangeError):
 
 class DatabaseTooNew(ConfigError):
     """The database was migrated by a newer ohlcvd than this one."""
+
+
+def error_of(code: object, message: str) -> OhlcvdError:
+    """The error that another process ended or answered with, by its exit code."""
+    kinds = (UsageError, ConfigError, ServiceUnavailable, AlreadyRunning, PermissionRefused)
+    return next((kind(message) for kind in kinds if kind.exit_code == code), OhlcvdError(message))

@@ -6,7 +6,9 @@
 Every line of a file has `time` (UTC), `level`, `component`, `message` and `pid`, then the keyword fields (one that has
 a name of ours gets an underscore behind it), then `exception`. Lines are valid JSON whatever is logged, hold no
 control characters, and reach the file by one write each, so that `tail -F` and several processes get along with it.
-`reopen_logs` is safe inside a signal handler: it swaps the file beneath the descriptor.
+What is repeated is counted instead (`logfold`): such a line has `repeated` and `within_s`.
+A file that is moved away is left with the next line; `reopen_logs` makes the new one at once. That is safe inside a
+signal handler: it swaps the file beneath the descriptor.
 """
 
 import contextlib
@@ -24,6 +26,7 @@ from pathlib import Path
 from pythonjsonlogger.core import BaseJsonFormatter
 
 from ohlcvd.errors import ConfigError, PermissionRefused
+from ohlcvd.logfold import Folding, repeated
 from ohlcvd.terminal import BOLD, DIM, RED, YELLOW, coloured, safe, wants_colour
 
 OWN_FIELDS = ("time", "level", "component", "message", "pid", "exception")
@@ -100,6 +103,9 @@ def setup_logging(*, file: Path | None, level: str, terminal: bool) -> None:
     if terminal:
         handlers.append(TerminalHandler())
     shutdown_logging()
+    folding = Folding(handlers, _fields_of)
+    for handler in handlers:
+        handler.addFilter(folding)
     for root in _ROOTS:
         logger = logging.getLogger(root)
         # asyncio and warnings tell of faults in the program; their INFO is not the story of a day.
@@ -110,8 +116,25 @@ def setup_logging(*, file: Path | None, level: str, terminal: bool) -> None:
     logging.captureWarnings(True)
 
 
+def set_level(level: str) -> None:
+    """From now on log what has this level or a higher one."""
+    logging.getLogger("ohlcvd").setLevel(level)
+
+
+def append_line(file: Path, level: int, component: str, message: str, /, **fields: object) -> None:
+    """One line into the log file of a process that cannot write it any more. OhlcvdError if it cannot be opened."""
+    record = logging.LogRecord(component, level, "", 0, message, (), None)
+    setattr(record, _FIELDS, fields)
+    handler = JsonFileHandler(file)
+    try:
+        handler.emit(record)
+    finally:
+        handler.close()
+
+
 def shutdown_logging() -> None:
     """Close the files and give the loggers back to Python's defaults."""
+    flush_repeats(everything=True)
     logging.captureWarnings(False)
     for root in _ROOTS:
         logger = logging.getLogger(root)
@@ -121,6 +144,14 @@ def shutdown_logging() -> None:
                 handler.close()
         logger.setLevel(logging.NOTSET)
         logger.propagate = True
+
+
+def flush_repeats(*, everything: bool = False) -> None:
+    """Write the counts of repeated lines that are due: for a process that may log nothing else for long."""
+    for handler in logging.getLogger("ohlcvd").handlers[:1]:
+        for each in handler.filters:
+            if isinstance(each, Folding):
+                each.flush(everything=everything)
 
 
 def reopen_logs() -> None:
@@ -161,17 +192,11 @@ class JsonFileHandler(logging.Handler):
 
     def reopen(self) -> None:
         """Swap the file; on failure the old one goes on."""
-        try:
-            fd = self._open()
-        except OSError as error:
+        reason = self._swap()
+        if reason is not None:
             get_component_logger("ohlcvd.log").error(
-                "log file cannot be reopened, the old one goes on", file=self.path, reason=error.strerror
+                "log file cannot be reopened, the old one goes on", file=self.path, reason=reason
             )
-            return
-        # dup2 is atomic: a line that is being written by the code this signal interrupted goes to one file or the other
-        os.dup2(fd, self._fd, inheritable=False)
-        os.close(fd)
-        self._torn = False
 
     def close(self) -> None:
         """Close the file."""
@@ -180,13 +205,40 @@ class JsonFileHandler(logging.Handler):
             self._fd = -1
         super().close()
 
+    def _swap(self) -> str | None:
+        """Go on in the file that has the name now; why not, if that fails."""
+        try:
+            fd = self._open()
+        except OSError as error:
+            return error.strerror or str(error)
+        # dup2 is atomic: a line that is being written by the code this signal interrupted goes to one file or the other
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        self._torn = False
+        return None
+
+    def _is_elsewhere(self) -> bool:
+        """Whether the file was moved away or removed, looked for just before a line is written: `tail -F` leaves the
+        old file as soon as it is moved, and would not see what is still written there until a signal says so."""
+        here = os.fstat(self._fd)
+        try:
+            there = os.stat(self.path)
+        except OSError:
+            return True
+        return here.st_ino != there.st_ino or here.st_dev != there.st_dev
+
     def _open(self) -> int:
-        return os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+        # O_NONBLOCK is for what is no file: a named pipe that nobody reads must not hold up the process.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        return os.open(self.path, flags, 0o640)
 
     def _write(self, line: str) -> bool:
         # A lone surrogate, from a file name for instance, becomes \udc80, which JSON allows.
-        data = (b"\n" if self._torn else b"") + line.encode("utf-8", "backslashreplace") + b"\n"
+        data = line.encode("utf-8", "backslashreplace") + b"\n"
         try:
+            if self._is_elsewhere():
+                self._swap()
+            data = b"\n" + data if self._torn else data
             written = os.write(self._fd, data)
         except OSError as error:
             self._reason = error.strerror or str(error)
@@ -233,14 +285,23 @@ def document_of(record: logging.LogRecord) -> dict[str, object]:
         "message": _message(record),
         "pid": os.getpid(),
     }
-    fields: Mapping[str, object] = getattr(record, _FIELDS, {})
-    for name, value in fields.items():
+    note = repeated(record)
+    if note is not None:
+        times = "once" if note[0] == 1 else f"{note[0]} times"
+        document["message"] = f"{document['message']} (repeated {times} in {note[1]} s)"
+        document |= {"repeated": note[0], "within_s": note[1]}
+    for name, value in _fields_of(record).items():
         document[f"{name}_" if name in OWN_FIELDS else name] = _plain(value, _MAX_DEPTH)
     if record.exc_info and record.exc_info[0] is not None:
         document["exception"] = logging.Formatter().formatException(record.exc_info)
     if record.stack_info:
         document["stack"] = record.stack_info
     return document
+
+
+def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:
+    fields: Mapping[str, object] = getattr(record, _FIELDS, {})
+    return fields
 
 
 def _document_or_excuse(record: logging.LogRecord) -> dict[str, object]:
@@ -267,7 +328,8 @@ def readable(document: Mapping[str, object], *, colour: bool = False) -> str:
     fields = [
         f"{name}={_short(value)}"
         for name, value in document.items()
-        if name not in (*OWN_FIELDS, "stack") and (name not in shown_already or value != shown_already[name])
+        if name not in (*OWN_FIELDS, "stack", "repeated", "within_s")
+        and (name not in shown_already or value != shown_already[name])
     ]
     words = [f"{str(document.get('time', ''))[11:19]} {level:<7} {where} ", str(document.get("message", ""))]
     line = safe("  ".join([" ".join(words), *fields]))

@@ -6,6 +6,7 @@ exponent ("1E-7") is expanded where a value is made. A candle's `ts_us` is its o
 """
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Literal, NamedTuple
 
@@ -16,7 +17,11 @@ CandleSource = Literal["venue", "trades"]
 SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 
+_LONGEST_ID = 200
+_EARLIEST_US = 1_230_768_000 * SECOND_US  # 2009
+_AHEAD_US = 10 * SECOND_US
 _PLAIN = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_POSITIVE = re.compile(r"(?=[0.]*[1-9])[0-9]+(?:\.[0-9]+)?", re.ASCII).fullmatch
 _EXPONENT = re.compile(r"[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 
 TIMEFRAMES_S: dict[str, int] = {
@@ -78,12 +83,30 @@ def trade_fault(trade: Trade, now_us: int) -> str | None:
     """Why this trade must not be stored, or None. `now_us` is the local clock; the venue may be 10 s ahead of it."""
     if not trade.id:
         return "no trade id"
+    if not trade.id.isprintable() or len(trade.id) > _LONGEST_ID:
+        return f"trade id is {trade.id[:50]!r}, not printable text of at most {_LONGEST_ID} characters"
     if trade.side not in ("buy", "sell"):
         return f"side is {trade.side!r}, not buy or sell"
     for name, text in (("price", trade.price), ("amount", trade.amount)):
         if not _is_positive(text):
             return f"{name} is {text!r}, not a positive decimal number"
     return time_fault(trade.ts_us, now_us)
+
+
+def are_faultless(trades: Iterable[Trade], now_us: int) -> bool:
+    """Whether `trade_fault` finds nothing in any of them, in a third of its time."""
+    latest_us = now_us + _AHEAD_US
+    for ts_us, venue_id, price, amount, side in trades:
+        if not (
+            _EARLIEST_US <= ts_us <= latest_us
+            and (side == "buy" or side == "sell")
+            and _POSITIVE(price)
+            and _POSITIVE(amount)
+            and 0 < len(venue_id) <= _LONGEST_ID
+            and venue_id.isprintable()
+        ):
+            return False
+    return True
 
 
 def candle_fault(candle: Candle, now_us: int) -> str | None:
@@ -103,12 +126,12 @@ def candle_fault(candle: Candle, now_us: int) -> str | None:
 
 def time_fault(ts_us: int, now_us: int) -> str | None:
     """Why this time cannot be an event's, or None: before 2009 (no market existed) or more than 10 s ahead."""
-    if ts_us < 1_230_768_000 * SECOND_US:
+    if ts_us < _EARLIEST_US:
         return f"time {ts_us} us is before 2009"
-    if ts_us > now_us + 10 * SECOND_US:
+    if ts_us > now_us + _AHEAD_US:
         return f"time {ts_us} us is more than 10 s in the future"
     return None
 
 
 def _is_positive(text: str) -> bool:
-    return bool(_PLAIN.fullmatch(text)) and text.strip("0.") != ""
+    return _POSITIVE(text) is not None

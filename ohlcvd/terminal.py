@@ -16,6 +16,11 @@ def safe(text: str) -> str:
     return text if text.isascii() and text.isprintable() else _UNSAFE.sub(_escape, text)
 
 
+def shortened(text: str, width: int) -> str:
+    """The text, or its beginning with dots where it is longer than `width`."""
+    return text if len(text) <= width else text[: max(width - 3, 0)].rstrip() + "..."
+
+
 def coloured(text: str, colour: str) -> str:
     """The text in a colour, and plain after it."""
     return f"\x1b[{colour}m{text}\x1b[0m"

@@ -1,15 +1,26 @@
 """Fixtures that several parts share: a PostgreSQL and a Valkey for the whole run, emptied for each test."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
 from ohlcvd.embedded import EmbeddedServer
+from tests.faults import fault_seen, pytest_terminal_summary
 from tests.servers import fresh_database, temporary_postgres, temporary_valkey
 
+__all__ = ["fault_seen", "pytest_terminal_summary"]
+
 TESTS = Path(__file__).parent
+
+# How fast examples come says something about the machine, nothing about the program.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 
 # Files that take minutes: several processes share the suite, and what is long must not come last.
@@ -17,6 +28,7 @@ SLOW = (
     "process/test_live",
     "process/test_backfill",
     "exchange/test_stream",
+    "test_examples",
     "test_launcher",
     "repair/",
     "process/",
@@ -25,8 +37,16 @@ SLOW = (
     "embedded/",
     "supervisor/",
     "test_daemon",
+    "reading/",
     "report/",
 )
+
+
+def pytest_configure() -> None:
+    """Started in the background or by nohup, a run ignores signals, and so would every process that a test starts."""
+    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

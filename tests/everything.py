@@ -31,33 +31,57 @@ PYTEST = ("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthand
 # Most tests wait for other processes most of the time. A file's tests stay together, the slow files come first.
 LANES = ("--dist", "loadfile", "--no-loadscope-reorder")
 FIRST = ("-n", "4", *LANES)
-# What these test are shell, pip, servers, SQL and processes: the same whichever Python runs the tests. On the other
-# Pythons the whole program runs once, as a demo.
+# What these test are shell, pip, servers, SQL, recordings and processes: the same whichever Python runs the tests. The
+# other Pythons run those of what is computed, of forks, signals and the event loop, and the whole program as a demo.
 ONCE = (
     "tests/backfill",
+    "tests/cache",
     "tests/database",
     "tests/embedded",
+    "tests/exchange/test_allowance.py",
+    "tests/exchange/test_bans.py",
+    "tests/exchange/test_capabilities.py",
+    "tests/exchange/test_catalog.py",
+    "tests/exchange/test_fuzz.py",
     "tests/exchange/test_history.py",
+    "tests/exchange/test_loading.py",
+    "tests/exchange/test_polling.py",
+    "tests/exchange/test_proxy.py",
+    "tests/exchange/test_recordings.py",
     "tests/exchange/test_stream.py",
     "tests/long",
+    "tests/monitor",
+    "tests/package",
     "tests/process/test_backfill.py",
+    "tests/process/test_faults.py",
+    "tests/process/test_hostile.py",
     "tests/process/test_live.py",
+    "tests/process/test_monitor.py",
+    "tests/process/test_others.py",
+    "tests/process/test_outages.py",
     "tests/process/test_repair.py",
     "tests/process/test_replay.py",
+    "tests/process/test_storm.py",
+    "tests/process/test_supervisord.py",
+    "tests/process/test_symbols.py",
+    "tests/reading",
     "tests/repair/test_database.py",
     "tests/repair/test_model.py",
     "tests/repair/test_simulator.py",
     "tests/report",
     "tests/simulator",
+    "tests/test_cli.py",
     "tests/test_daemon.py",
     "tests/test_everything.py",
+    "tests/test_examples.py",
     "tests/test_launcher.py",
+    "tests/test_managers.py",
 )
 OTHERS = (
     "-n", "2", *LANES, *(f"--ignore={path}" for path in ONCE),
     "--deselect=tests/process/test_demo.py::test_one_damaged_row_is_found_and_named",
 )  # fmt: skip
-SUITE_LIMIT_S = 1200.0
+SUITE_LIMIT_S = 1500.0
 Output = IO[bytes] | None
 INTERRUPT_S = 30.0
 

@@ -63,7 +63,7 @@ def fresh_database(server: EmbeddedServer) -> Iterator[str]:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 30.0, what: str = "the condition") -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0, what: str = "the condition") -> None:
     """Poll until it holds."""
     deadline = time.monotonic() + timeout_s
     while not condition():

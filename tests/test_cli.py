@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ohlcvd import __version__, cli
+from ohlcvd import __version__, cli, commands
 from ohlcvd.config.settings import ENVIRONMENT_NAMES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,12 +22,19 @@ COMMANDS = (
     "start",
     "stop",
     "restart",
+    "reload",
+    "log-level",
     "run",
     "status",
     "logs",
+    "symbols",
+    "markets",
     "backfill",
     "gaps",
     "verify",
+    "candles",
+    "trades",
+    "export",
 )
 HEAVY = ("ccxt", "psycopg", "redis", "aiohttp", "ohlcvd.simulator.server", "ohlcvd.database")
 
@@ -61,7 +68,7 @@ def ohlcvd(*words: str | Path, environ: dict[str, str] | None = None) -> subproc
 def test_help_names_every_command_with_an_example() -> None:
     done = ohlcvd("--help")
     assert (done.returncode, done.stderr) == (0, "")
-    assert tuple(cli.COMMANDS) == COMMANDS
+    assert tuple(commands.COMMANDS) == COMMANDS
     for name in COMMANDS:
         assert f"\n    {name} " in done.stdout.replace("\n    check-config\n", "\n    check-config \n")
     assert "exit codes: 0 done" in done.stdout
@@ -148,6 +155,16 @@ def test_a_bad_flag_is_exit_78_too(conf: Path) -> None:
         'ohlcvd: --service: service is "ohclv": allowed are ohlcv, trade and both; did you mean ohlcv?\n',
     )
     assert ohlcvd("status", "--config", conf.parent / "none.conf").returncode == 78
+
+
+@pytest.mark.parametrize("words", [("status",), ("stop",), ("reload",), ("log-level", "DEBUG")])
+def test_a_file_that_is_broken_now_does_not_hide_what_runs(conf: Path, words: tuple[str, ...]) -> None:
+    conf.write_text(conf.read_text() + "[nonsense]\n")
+    done = ohlcvd(*words, "--config", conf)
+    assert done.returncode == {"status": 3, "stop": 0}.get(words[0], 69)
+    if words[0] != "reload":  # the service itself would say so
+        assert "unknown section [nonsense]" in done.stderr
+        assert f"; looking for the service in {conf.parent}" in done.stderr
 
 
 def test_warnings_go_to_stderr(conf: Path) -> None:

@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from ohlcvd.config import Config
-from ohlcvd.daemon import MARGIN_S, SERVERS_STOP_S, child_names
+from ohlcvd.config.changes import child_names
+from ohlcvd.daemon import MARGIN_S, SERVERS_STOP_S
 from ohlcvd.errors import Exit
 from ohlcvd.supervisor.lock import LOCK_NAME, look, start_ticks
 from tests.supervisor.running import ROOT, alive, wait_for
@@ -55,6 +56,8 @@ log_dir = {folder}/log
 dsn = {postgres}
 [redis]
 url = {redis}
+[http]
+listen =
 [exchange:kraken]
 rest_url = http://127.0.0.1:1/kraken
 ws_url = ws://127.0.0.1:1/kraken
@@ -134,7 +137,8 @@ def test_start_status_stop(service: Service) -> None:
     assert "redis" in status["notes"][0]
     family = service.family()
     titles = [Path(f"/proc/{one}/cmdline").read_bytes().rstrip(b"\0").decode() for one in family]
-    assert titles == ["ohlcvd: supervisor", "ohlcvd: kraken", "ohlcvd: binance/1", "ohlcvd: binance/2"]
+    names = ("supervisor", "kraken", "binance/1", "binance/2", "monitor")
+    assert titles == [f"ohlcvd: {name}" for name in names]
     assert len(os.listdir(f"/proc/{pid}/task")) == 1
 
     stopped = service.call("stop")
@@ -182,7 +186,7 @@ def test_killed_supervisor_leaves_nothing_and_start_works_at_once(tmp_path: Path
         assert service.call("start").returncode == 0
         wait_for(lambda: [server["state"] for server in service.status()["servers"]] == ["ready", "ready"])
         family = service.family()
-        assert len(family) == 6
+        assert len(family) == 7
         forked = [child["pid"] for child in service.status()["children"]]
         os.kill(family[0], signal.SIGKILL)
         wait_for(lambda: not any(alive(pid) for pid in forked), timeout_s=2.0)
@@ -239,6 +243,11 @@ def test_module_runs_in_the_foreground_and_talks_to_systemd(service: Service) ->
         status = service.status()
         assert (status["service"], status["pid"]) == ("trade", process.pid)
         assert [child["name"] for child in status["children"]] == ["kraken"]
+        process.send_signal(signal.SIGHUP)
+        reloading = wait_for(lambda: told if (told := systemd.recv(100)).startswith(b"RELOADING=1\n") else None)
+        assert reloading is not None
+        assert 0 < int(reloading.partition(b"MONOTONIC_USEC=")[2]) <= time.monotonic_ns() // 1000
+        wait_for(lambda: systemd.recv(100).startswith(b"READY=1"))
         process.send_signal(signal.SIGTERM)
         wait_for(lambda: systemd.recv(100) == b"STOPPING=1")
         assert process.wait(20) == 0

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from ohlcvd.errors import ConfigError
 from ohlcvd.log import get_component_logger, readable, reopen_logs, setup_logging, shutdown_logging
+from tests.waiting import wait_until
 
 log = get_component_logger("ohlcvd.test")
 
@@ -196,6 +197,34 @@ def test_rotation_loses_and_doubles_nothing(file: Path) -> None:
     numbers = [line["number"] for path in [*old, file] for line in lines_of(path)]
     assert sorted(numbers) == list(range(4000))
     assert rotations > 10
+
+
+def test_tail_follows_rotations_and_misses_nothing(file: Path, tmp_path: Path) -> None:
+    """Also what is written after the file was moved and before anybody says so."""
+    shown = tmp_path / "shown"
+    with shown.open("wb") as output, subprocess.Popen(["tail", "-n", "+1", "-F", file], stdout=output) as tail:
+
+        def shows(lines: int) -> None:
+            wait_until(lambda: shown.read_bytes().count(b"\n") >= lines, f"tail shows {lines} lines")
+
+        log.info("line", number=0)
+        for number in range(1, 801):
+            if number % 100 == 1:
+                shows(number)
+            if number % 100 == 50:
+                file.rename(file.with_suffix(f".{number}"))
+            if number % 100 == 75:
+                reopen_logs()
+            log.info("line", number=number)
+        shows(801)
+        tail.terminate()
+    assert [line["number"] for line in lines_of(shown)] == list(range(801))
+
+
+def test_a_file_that_was_removed_is_made_anew(file: Path) -> None:
+    file.unlink()
+    log.info("on")
+    assert [line["message"] for line in lines_of(file)] == ["on"]
 
 
 def test_several_processes_share_a_file(tmp_path: Path) -> None:

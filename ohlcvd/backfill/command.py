@@ -18,19 +18,18 @@ from typing import Any, Final, TypeVar
 from ohlcvd import coverage
 from ohlcvd.backfill import words
 from ohlcvd.backfill.fetch import Fetching
-from ohlcvd.backfill.goal import Goal, Order, Standing, goal_of, lost_candles, reach, standing
+from ohlcvd.backfill.goal import Goal, Order, Standing, goal_of
 from ohlcvd.backfill.progress import Display, Meter, Notes
 from ohlcvd.backfill.service import Service, check_exchange, lock_sentence, look
+from ohlcvd.backfill.standings import standings_of
 from ohlcvd.config import Config, prepare_directories
+from ohlcvd.config.dsn import EMBEDDED
 from ohlcvd.coverage import Range
-from ohlcvd.daemon import EMBEDDED
 from ohlcvd.database import Database
 from ohlcvd.database.counting import rows_in
 from ohlcvd.database.migrate import migrate
-from ohlcvd.database.repairs import unfillable_of
 from ohlcvd.embedded import prepare_postgres, running
 from ohlcvd.errors import AlreadyRunning, Exit, OhlcvdError, ServiceUnavailable
-from ohlcvd.exchange.limits import rules_of
 from ohlcvd.log import setup_logging
 from ohlcvd.market import Instrument, Kind
 from ohlcvd.supervisor.lock import ServiceLock
@@ -105,7 +104,6 @@ class Backfill:
         self.display = display
         self._config = config
         self._order = order
-        self._rules = rules_of(order.exchange)
         self._meters: dict[Kind, Meter] = {}
         self._settled: dict[Kind, list[Range]] = {}
         self._goal: Goal | None = None
@@ -114,7 +112,7 @@ class Backfill:
     def begin(self, service: Service) -> None:
         """Before a round. UsageError when the order means nothing to this service."""
         self._collects = service.collects or self._config.service
-        goal = goal_of(self._order, self._collects, self._rules, time.time_ns() // 1000)
+        goal = goal_of(self._order, self._collects, time.time_ns() // 1000)
         if self._goal is None:
             self._goal = goal
         else:  # what is waited for does not move on with the time
@@ -153,7 +151,7 @@ class Backfill:
     async def _want(self, database: Database) -> Instrument:
         await migrate(database.conninfo)
         instrument = (await database.instruments(self.goal.exchange, [self.goal.symbol]))[self.goal.symbol]
-        for kind in self.goal.wants:
+        for kind in self.goal.kinds:
             await database.want(instrument.id, kind, self.goal.lower_us)
         return instrument
 
@@ -196,7 +194,7 @@ class Backfill:
     async def _observe(self, database: Database, instrument: Instrument) -> list[Standing] | None:
         """Look into the database, and show what is there; None when it cannot be read now."""
         try:
-            standings = [await self._standing(database, instrument, kind) for kind in self.goal.kinds]
+            standings = await standings_of(database, instrument, self.goal, self._collects)
             now_s = time.monotonic()
             for one in standings:
                 await self._measure(database, instrument, one, now_s)
@@ -208,13 +206,6 @@ class Backfill:
         self._is_away = False
         self.display.show(self._meters, now_s)
         return standings
-
-    async def _standing(self, database: Database, instrument: Instrument, kind: Kind) -> Standing:
-        lost = [(one.lower_us, one.upper_us) for one in await unfillable_of(database, instrument.id, kind)]
-        if kind == "candles":
-            trades = [(one.lower_us, one.upper_us) for one in await unfillable_of(database, instrument.id, "trades")]
-            lost = lost_candles(lost, trades, reach(self._rules, self._collects, time.time_ns() // 1000))
-        return standing(self.goal, kind, await database.coverage(instrument.id, kind), lost)
 
     async def _measure(self, database: Database, instrument: Instrument, one: Standing, now_s: float) -> None:
         meter = self._meters.get(one.kind)

@@ -99,7 +99,7 @@ class Fetching:
             live_from_us=lambda _instrument, _kind: goal.upper_us,
             venue_now_us=self.venue_now_us,
             records=records,
-            backlog=lambda: self._writer.backlog,
+            waiting_since_s=lambda: self._writer.waiting_since_s,
         )
         self._tasks = [
             asyncio.create_task(self._writer.run(), name="writer"),

@@ -16,8 +16,6 @@ from ohlcvd.repair import plan
 
 # A running service has everything covered that is older than this.
 SETTLED_US: Final = 20 * SECOND_US
-# Minutes that leave the venue's memory before somebody comes to fetch them must be built from trades, too.
-_SOON_TOO_OLD_US: Final = 60 * MINUTE_US
 _NEVER_US: Final = 250_000_000_000_000_000
 
 
@@ -34,15 +32,13 @@ class Order(NamedTuple):
 class Goal(NamedTuple):
     """What is to be complete: `kinds` in [lower_us, upper_us), both on the minute.
 
-    `repairs` are the kinds that a RepairScheduler is told, `wants` those of which history is to be wanted: candles may
-    need trades that were not asked for.
+    `repairs` are the kinds that a RepairScheduler is told; it fetches by itself the trades that candles are built from.
     """
 
     exchange: str
     symbol: str
     kinds: tuple[Kind, ...]
     repairs: tuple[Kind, ...]
-    wants: tuple[Kind, ...]
     lower_us: int
     upper_us: int
 
@@ -68,7 +64,7 @@ class Standing(NamedTuple):
         return coverage.duration(self.covered) + coverage.duration(self.lost)
 
 
-def goal_of(order: Order, service: str, rules: VenueRules, now_us: int) -> Goal:
+def goal_of(order: Order, service: str, now_us: int) -> Goal:
     """What an order means where `service` (ohlcv, trade or both) is collected. UsageError if it means nothing."""
     collected: tuple[Kind, ...] = ("candles",) if service == "ohlcv" else ("trades", "candles")
     if order.kind is not None and order.kind not in collected:
@@ -77,15 +73,10 @@ def goal_of(order: Order, service: str, rules: VenueRules, now_us: int) -> Goal:
         raise UsageError("--until is not after --since")
     kinds = collected if order.kind is None else (order.kind,)
     lower_us = minute_of(order.since_us)
-    wants = kinds
-    if kinds == ("candles",) and "trades" in collected:
-        oldest_us = reach(rules, service, now_us)
-        if lower_us < oldest_us + (_SOON_TOO_OLD_US if oldest_us else 0):
-            wants = ("trades", "candles")
     # Without candles of the venue, the scheduler builds them from trades.
     repairs: tuple[Kind, ...] = ("trades",) if service == "trade" else kinds
     until_us = now_us if order.until_us is None else -(-order.until_us // MINUTE_US) * MINUTE_US
-    goal = Goal(order.exchange, order.symbol, kinds, repairs, wants, lower_us, until_us)
+    goal = Goal(order.exchange, order.symbol, kinds, repairs, lower_us, until_us)
     return goal.ending_before(now_us)
 
 

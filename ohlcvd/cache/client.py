@@ -9,16 +9,28 @@ from typing import Self
 
 from ohlcvd.cache.keys import Command
 from ohlcvd.cache.wire import Refusal, Reply, Server, Session
+from ohlcvd.config import Config
 from ohlcvd.errors import ServiceUnavailable
 
 ANSWER_S = 2.0
 
 
+def configured_url(config: Config) -> str:
+    """The Redis that the configuration names; an embedded one is found by its socket below `state_dir`."""
+    if config.redis_url != "embedded":
+        return config.redis_url
+    address = config.state_dir.absolute() / "valkey.socket" / "valkey.sock"
+    if not address.is_socket():
+        raise ServiceUnavailable(f"the embedded valkey is not running, there is no {address}; start ohlcvd first")
+    return f"unix://{address}"
+
+
 class Client:
     """Base of the readers and of the records for other programs. Usable by several tasks of one loop."""
 
-    def __init__(self, url: str, *, timeout_s: float = ANSWER_S) -> None:
-        self._server = Server(url)
+    def __init__(self, url: str | None = None, *, timeout_s: float = ANSWER_S) -> None:
+        """Without a URL, Redis is the configured one."""
+        self._server = Server(url if url is not None else configured_url(Config()))
         self._timeout_s = timeout_s
         self._session: Session | None = None
         self._turn = asyncio.Lock()

@@ -27,6 +27,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+import orjson
+
 from ohlcvd.market import MINUTE_US, SECOND_US, Candle, Instrument, Kind, Trade
 
 HEARTBEAT_S = 10
@@ -41,6 +43,8 @@ CANDLE_ENTRIES = 1_500  # over a day of minutes
 ENTRY_ROWS = 500  # bounds one entry, and with the number of entries the memory of a stream
 TRADE_WINDOW_US = 3_600 * SECOND_US
 CANDLE_WINDOW_US = 86_400 * SECOND_US
+
+CAPS: dict[Kind, int] = {"trades": TRADE_ENTRIES, "candles": CANDLE_ENTRIES}
 
 HEARTBEAT = "ohlcvd:heartbeat:"
 MARKETS = "ohlcvd:markets:"
@@ -96,21 +100,22 @@ def newest_us(publication: Publication) -> int:
 
 def stream_entries(publication: Publication, now_us: int) -> Iterator[Command]:
     """The XADD commands of one publication, trades first; `now_us` is the newest venue time seen."""
+    oldest_us = now_us - TRADE_WINDOW_US
     for instrument, trades in publication.trades.items():
         rows: list[object] = [
-            (trade.id, trade.ts_us, trade.price, trade.amount, trade.side)
-            for trade in trades
-            if trade.ts_us >= now_us - TRADE_WINDOW_US
+            (venue_id, ts_us, price, amount, side)
+            for ts_us, venue_id, price, amount, side in trades
+            if ts_us >= oldest_us
         ]
         yield from _entries(stream_key("trades", instrument.exchange, instrument.symbol), rows, TRADE_ENTRIES)
     for instrument, candles in publication.candles.items():
-        rows = [candle for candle in candles if candle.ts_us >= now_us - CANDLE_WINDOW_US]
+        rows = [tuple(candle) for candle in candles if candle.ts_us >= now_us - CANDLE_WINDOW_US]
         yield from _entries(stream_key("candles", instrument.exchange, instrument.symbol), rows, CANDLE_ENTRIES)
 
 
 def _entries(key: str, rows: list[object], cap: int) -> Iterator[Command]:
     for start in range(0, len(rows), ENTRY_ROWS):
-        yield "XADD", key, "MAXLEN", "~", cap, "*", "rows", compact(rows[start : start + ENTRY_ROWS])
+        yield "XADD", key, "MAXLEN", "~", cap, "*", "rows", orjson.dumps(rows[start : start + ENTRY_ROWS]).decode()
 
 
 def parse_trades(rows: str | bytes) -> list[Trade]:

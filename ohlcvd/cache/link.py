@@ -33,6 +33,7 @@ class Link:
         self._changed = asyncio.Event()  # the session was lost, or the first attempt to connect is over
         self._turn = asyncio.Lock()
         self._away_since: float | None = None
+        self.connections = 0  # so many times the server was there; each time it may have forgotten everything
         self._refusals = _Refusals()
         self.fault: str | None = None
         self.dropped = 0  # stream entries that were not published, since the start
@@ -41,6 +42,11 @@ class Link:
     @property
     def is_up(self) -> bool:
         return self._session is not None
+
+    @property
+    def away_s(self) -> float:
+        """For how long it has been away; 0 while it is there."""
+        return 0.0 if self._away_since is None else asyncio.get_running_loop().time() - self._away_since
 
     async def open(self) -> None:
         """Starts connecting, and waits for it no longer than for any other operation."""
@@ -116,6 +122,7 @@ class Link:
                 log.exception("connecting to redis failed unexpectedly; next try in %g s", RETRY_S)
             else:
                 self._session = session
+                self.connections += 1
                 self._changed.clear()
                 self._end_outage()
                 tried()

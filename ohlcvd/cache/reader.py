@@ -3,8 +3,9 @@
 Everything raises ServiceUnavailable when Redis cannot be used or holds something else under one of our names.
 """
 
-from collections.abc import Callable
-from typing import TypeVar
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Final, Generic, NamedTuple, TypeVar
 
 from ohlcvd.cache import keys
 from ohlcvd.cache.client import Client
@@ -12,6 +13,17 @@ from ohlcvd.errors import ServiceUnavailable
 from ohlcvd.market import Candle, Kind, Trade
 
 T = TypeVar("T")
+
+# Shorter than a request may take.
+FOLLOW_MS: Final = 1_000
+RETRY_S: Final = 1.0
+
+
+class Entry(NamedTuple, Generic[T]):
+    """What one commit brought of one market. `id` is where to go on after it."""
+
+    id: str
+    rows: list[T]
 
 
 class CacheReader(Client):
@@ -37,6 +49,40 @@ class CacheReader(Client):
     async def candles(self, exchange: str, symbol: str, entries: int = 100) -> list[Candle]:
         """The closed candles of the last `entries` commits of a market; a corrected one stands there again."""
         return await self._rows("candles", exchange, symbol, entries, keys.parse_candles)
+
+    async def follow_candles(self, exchange: str, symbol: str, after: str = "$") -> AsyncGenerator[Entry[Candle], None]:
+        """Closed candles as they are committed, for ever: each entry's id and its candles.
+
+        `after` is the id of the last entry that was dealt with: what came since is given first, so a consumer that
+        keeps it misses nothing, as long as it is back before the stream has moved on (a day). "$" begins with what is
+        yet to come, "0" with all there is. Redis being away is waited for. A candle may come twice, and a corrected
+        one always does: key on its open time.
+        """
+        async for entry in self._follow("candles", exchange, symbol, after, keys.parse_candles):
+            yield entry
+
+    async def follow_trades(self, exchange: str, symbol: str, after: str = "$") -> AsyncGenerator[Entry[Trade], None]:
+        """Trades as they are committed, likewise: key on their ids. The stream holds the last 1,000 entries."""
+        async for entry in self._follow("trades", exchange, symbol, after, keys.parse_trades):
+            yield entry
+
+    async def _follow(
+        self, kind: Kind, exchange: str, symbol: str, after: str, parse: Callable[[bytes], list[T]]
+    ) -> AsyncGenerator[Entry[T], None]:
+        key = keys.stream_key(kind, exchange, symbol)
+        while True:
+            try:
+                if after == "$":  # the newest entry there is: "$" itself would skip what comes while we reconnect
+                    [newest] = await self.request(("XREVRANGE", key, "+", "-", "COUNT", 1))
+                    after = newest[0][0].decode() if newest else "0"
+                [found] = await self.request(("XREAD", "COUNT", 100, "BLOCK", FOLLOW_MS, "STREAMS", key, after))
+            except ServiceUnavailable:
+                await asyncio.sleep(RETRY_S)
+                continue
+            for entry_id, fields in found[0][1] if found else ():
+                after = entry_id.decode()
+                rows = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"rows", b"")
+                yield Entry(after, _parsed(key, rows, parse))
 
     async def _documents(self, prefix: str, parse: Callable[[bytes], T]) -> dict[str, T]:
         names = await self._scan(prefix)

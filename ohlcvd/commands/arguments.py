@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -63,20 +64,18 @@ def count(text: str) -> int:
 
 def moment_us(text: str) -> int:
     """A moment, microseconds since 1970."""
-    from ohlcvd.report.times import read_moment
+    from ohlcvd.report import times
 
     try:
-        return read_moment(text).start_us(time.time_ns() // 1000)
+        return times.moment_us(text, time.time_ns() // 1000)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def past_us(text: str) -> int:
     """A moment that is not in the future."""
-    from ohlcvd.report.times import read_moment
-
     at_us = moment_us(text)
-    if (read_moment(text).at_us or 0) > at_us:
+    if at_us > time.time_ns() // 1000:
         raise argparse.ArgumentTypeError(f'"{text}" lies in the future')
     return at_us
 
@@ -89,9 +88,15 @@ def kind(text: str) -> str:
     return text
 
 
-def config_of(args: argparse.Namespace) -> "Config":
-    """The configuration in effect; its warnings are said."""
+def given_flags(args: argparse.Namespace) -> list[str]:
+    """The flags that replace configuration, as they were given."""
+    return [f"--{name.replace('_', '-')}" for name in FLAGS if getattr(args, name, None) is not None]
+
+
+def config_of(args: argparse.Namespace, *, as_owner: bool = True) -> "Config":
+    """The configuration in effect; its warnings are said. With it root becomes whom the data belong to."""
     from ohlcvd.config import Config
+    from ohlcvd.managers import as_owner as become_owner
 
     given = {name: getattr(args, name, None) for name in FLAGS}
     config = Config(
@@ -100,4 +105,21 @@ def config_of(args: argparse.Namespace) -> "Config":
     )
     for warning in config.warnings:
         say(f"warning: {warning}")
-    return config
+    return become_owner(config) if as_owner else config
+
+
+def control_config_of(args: argparse.Namespace, *, quiet: bool = False, as_owner: bool = True) -> "Config":
+    """To find what runs, also with a file that has been broken since: then its directories and defaults must do."""
+    from ohlcvd.config import Config
+    from ohlcvd.errors import ConfigError
+
+    try:
+        return config_of(args, as_owner=as_owner)
+    except ConfigError as error:
+        file = getattr(args, "config", None)
+        if file is not None and not os.path.exists(file):
+            raise
+        config = Config.last_resort(file)
+        if not quiet:
+            say(f"warning: {error}; looking for the service in {config.run_dir}")
+        return config

@@ -1,10 +1,10 @@
-"""The service: start, stop, restart, run, status, and its log files. Parsing and printing only."""
+"""The service: start, stop, restart, reload, run, status, and its log files. Parsing and printing only."""
 
 import argparse
 import json
 import sys
 
-from ohlcvd.commands.arguments import Command, add_flags, add_json, config_of, count
+from ohlcvd.commands.arguments import Command, add_flags, add_json, config_of, control_config_of, count, given_flags
 from ohlcvd.errors import Exit
 
 
@@ -14,22 +14,49 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--lines", metavar="N", type=count, default=50, help="begin with the last N lines (50)")
 
 
-def _start(args: argparse.Namespace) -> int:
-    from ohlcvd import daemon
+def _add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    parser.add_argument("child", metavar="CHILD", nargs="?", help="only this one (supervisor, kraken, binance/2)")
 
-    return daemon.start(config_of(args))
+
+def _add_status(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-w", "--watch", action="store_true", help="again every second, until Ctrl-C")
+
+
+def _start(args: argparse.Namespace) -> int:
+    from ohlcvd import daemon, managers
+
+    config = config_of(args, as_owner=False)
+    code = managers.start(config, given_flags(args))
+    return code if code is not None else daemon.start(managers.as_owner(config))
 
 
 def _stop(args: argparse.Namespace) -> int:
-    from ohlcvd import daemon
+    from ohlcvd import daemon, managers
 
-    return daemon.stop(config_of(args))
+    config = control_config_of(args, as_owner=False)
+    code = managers.stop(config)
+    return code if code is not None else daemon.stop(managers.as_owner(config))
 
 
 def _restart(args: argparse.Namespace) -> int:
+    from ohlcvd import daemon, managers
+
+    config = config_of(args, as_owner=False)
+    code = managers.restart(config, given_flags(args))
+    return code if code is not None else daemon.restart(managers.as_owner(config))
+
+
+def _reload(args: argparse.Namespace) -> int:
     from ohlcvd import daemon
 
-    return daemon.restart(config_of(args))
+    return daemon.reload(control_config_of(args, quiet=True))  # the service itself says what is wrong
+
+
+def _log_level(args: argparse.Namespace) -> int:
+    from ohlcvd import daemon
+
+    return daemon.log_level(control_config_of(args), args.level.upper(), args.child)
 
 
 def _run_foreground(args: argparse.Namespace) -> int:
@@ -40,10 +67,13 @@ def _run_foreground(args: argparse.Namespace) -> int:
 
 def _status(args: argparse.Namespace) -> int:
     from ohlcvd import daemon
-    from ohlcvd.status import render
+    from ohlcvd.watch import shown, watch
 
-    report = daemon.status(config_of(args))
-    print(json.dumps(report.as_dict(), indent=2) if args.json else render(report))
+    config = control_config_of(args)
+    if args.watch:
+        return watch(lambda: daemon.status(config), as_json=args.json)
+    report = daemon.status(config)
+    print(json.dumps(report.as_dict(), indent=2) if args.json else shown(report))
     return int(report.exit_code)
 
 
@@ -63,12 +93,29 @@ COMMANDS: dict[str, Command] = {
     ),
     "stop": ("stop, with everything stored that was received", "ohlcvd stop", (), _stop),
     "restart": ("stop, then start", "ohlcvd restart", (add_flags,), _restart),
+    "reload": (
+        "read the configuration again; only what has changed is touched",
+        "ohlcvd reload",
+        (),
+        _reload,
+    ),
+    "log-level": (
+        "log more or less from now on, without a restart",
+        "ohlcvd log-level DEBUG kraken",
+        (_add_log_level,),
+        _log_level,
+    ),
     "run": (
         "run in the foreground, as systemd and supervisord want it",
         "ohlcvd run --service trade --exchanges kraken --symbols BTC/USD",
         (add_flags,),
         _run_foreground,
     ),
-    "status": ("show what is running, and how each market fares", "ohlcvd status --json", (add_json,), _status),
+    "status": (
+        "show whether all is well, what is not, and how each process and market fares",
+        "ohlcvd status --watch",
+        (_add_status, add_json),
+        _status,
+    ),
     "logs": ("show the log files, readable", "ohlcvd logs kraken -f", (_add_logs,), _logs),
 }

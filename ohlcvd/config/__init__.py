@@ -10,15 +10,27 @@ strings, and `layers.py` puts them together.
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from ohlcvd.config import dsn
-from ohlcvd.config.layers import Place, load
+from ohlcvd.config.files import directories_in
+from ohlcvd.config.layers import Place, load, our_place, working_directory
 from ohlcvd.config.settings import ExchangeConfig, LogLevel, Service, Setting, Since
 from ohlcvd.errors import ConfigError, PermissionRefused
 
 __all__ = ["Config", "ExchangeConfig", "Place", "Setting", "Since", "prepare_directories"]
+
+
+class _Sources(NamedTuple):
+    """Where a configuration was read from; absolute, because a daemon leaves the directory it was started in."""
+
+    file: Path | None
+    flags: Mapping[str, str]
+    environ: Mapping[str, str]
+    cwd: Path | None
+    place: Place | None
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
@@ -31,15 +43,20 @@ class Config:
     state_dir: Path
     run_dir: Path
     log_dir: Path
+    spool_max_bytes: int
     log_level: LogLevel
     postgres_dsn: str  # "embedded", or what libpq understands
     redis_url: str  # "embedded", or what redis-py understands
+    fullon_views: bool
+    fullon_keys: bool
     http_listen: str  # "" is off
+    hang_after_s: float
     drain_s: float
     grace_s: float
     file: Path | None = field(compare=False)  # None: there was no file
     warnings: tuple[str, ...] = field(compare=False)
     _settings: tuple[Setting, ...] = field(compare=False)
+    _sources: "_Sources" = field(compare=False)
 
     def __init__(
         self,
@@ -51,9 +68,31 @@ class Config:
         place: Place | None = None,
     ) -> None:
         """Load `file` (None: the usual one, if it exists), `.env`, `environ` and `flags` ("ohlcvd.since" -> "7d")."""
-        loaded = load(file, flags or {}, os.environ if environ is None else environ, cwd, place)
+        sources = _Sources(
+            Path(file).absolute() if file else None,
+            dict(flags or {}),
+            dict(os.environ if environ is None else environ),
+            cwd or working_directory(),
+            place,
+        )
+        loaded = load(file, sources.flags, sources.environ, sources.cwd, place) | {"_sources": sources}
         for name in (f.name for f in fields(self)):
             object.__setattr__(self, name, loaded[name])
+        bans = str(self.state_dir / "bans")
+        object.__setattr__(self, "exchanges", tuple(replace(exchange, bans=bans) for exchange in self.exchanges))
+
+    def reloaded(self) -> "Config":
+        """What the same file, `.env`, environment and flags say now. ConfigError if that is wrong."""
+        file, flags, environ, cwd, place = self._sources
+        return Config(file, flags=flags, environ=environ, cwd=cwd, place=place)
+
+    @classmethod
+    def last_resort(cls, file: str | Path | None, place: Place | None = None) -> "Config":
+        """The defaults, with the directories that a file names which is wrong elsewhere: to find what still runs."""
+        place = place or our_place()
+        found = directories_in(Path(file) if file else place.file)
+        flags = {f"ohlcvd.{key}": text for key, text in found.items()}
+        return cls(flags=flags, environ={}, cwd=Path("/"), place=replace(place, file=place.file.with_name("none")))
 
     @property
     def collects_trades(self) -> bool:

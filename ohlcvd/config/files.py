@@ -20,6 +20,7 @@ _COMMENT = re.compile(r"(?:^|\s);.*$")
 _ASSIGNMENT = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)", re.ASCII | re.DOTALL)
 _DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _SINGLE_QUOTED = re.compile(r"'([^']*)'\s*(?:#.*)?")
+_DIRECTORY = re.compile(r"\s*(state_dir|run_dir|log_dir)\s*=\s*(\S.*?)\s*")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
@@ -146,3 +147,13 @@ def _env_value(value: str, origin: str, variable: str) -> str:
                 return quoted[1]
             return re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), quoted[1])
     return re.sub(r"(^|\s)#.*$", "", value).strip()
+
+
+def directories_in(path: Path) -> dict[str, str]:
+    """The directories that an INI file names, by key, whatever else is wrong with it; none if it cannot be read."""
+    try:
+        lines = path.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return {}
+    found = (_DIRECTORY.fullmatch(_COMMENT.sub("", line)) for line in lines)
+    return {match[1]: match[2] for match in found if match}

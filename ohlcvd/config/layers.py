@@ -8,11 +8,11 @@ A variable that is set to nothing counts as not set: that is how compose files p
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ohlcvd.config import dsn, settings
 from ohlcvd.config.files import Entry, parse_env, parse_ini, read_text
@@ -20,10 +20,10 @@ from ohlcvd.config.settings import EXCHANGE_KEYS, EXCHANGE_SECTION, SECTIONS, Ex
 from ohlcvd.errors import ConfigError
 from ohlcvd.nearest import did_you_mean
 
-# The ladder of a shutdown: a child drains, then is killed, before a service manager loses its patience.
-DRAIN_S = 20.0
-GRACE_S = 30.0
-SERVICE_STOP_S = 90.0
+# The ladder of a shutdown: a child drains, then is killed, then the embedded servers stop, all before a service manager
+# loses its patience (TimeoutStopSec in etc/systemd, stopwaitsecs in etc/supervisor).
+SERVERS_STOP_S = 75.0
+SERVICE_STOP_S = 120.0
 
 T = TypeVar("T")
 
@@ -52,6 +52,11 @@ def place_of(package: Path) -> Place:
     return Place(None, Path("/etc/ohlcvd/ohlcvd.conf"), directories)
 
 
+def our_place() -> Place:
+    """Where this program is."""
+    return place_of(Path(__file__).parent.parent)
+
+
 def load(
     file: str | Path | None,
     flags: Mapping[str, str],
@@ -60,42 +65,37 @@ def load(
     place: Place | None = None,
 ) -> dict[str, object]:
     """The value of each field of `Config`."""
-    place = place or place_of(Path(__file__).parent.parent)
+    place = place or our_place()
     warnings: list[str] = []
     path, entries = _file_layer(file, place, warnings)
-    variables = _variables(environ, cwd or _working_directory(), place, warnings)
+    variables = _variables(environ, cwd or working_directory(), place, warnings)
     layers = _Layers(place)
     layers.add_file(entries)
     layers.add_variables(variables)
     layers.add_flags(flags)
-    check_ladder(DRAIN_S, GRACE_S, SERVICE_STOP_S)
     since = layers.read("ohlcvd", "since", settings.read_since)
     if since.at_us is not None and since.at_us > time.time_ns() // 1000:
         origin = layers.values["ohlcvd", "since"].origin
         warnings.append(f"{origin}: since lies in the future: nothing from before is kept")
-    loaded: dict[str, object] = {
+    loaded: dict[str, Any] = {
         "service": layers.service(variables.get(settings.TRADE_SWITCH)),
         "exchanges": layers.exchanges(),
         "since": since,
         **{key: layers.directory(key) for key in ("state_dir", "run_dir", "log_dir")},
+        "spool_max_bytes": layers.read("ohlcvd", "spool_max", settings.read_size),
         "log_level": layers.read("ohlcvd", "log_level", settings.read_log_level),
         "postgres_dsn": layers.read("postgres", "dsn", settings.read_dsn, dsn.mask_postgres),
         "redis_url": layers.read("redis", "url", settings.read_redis_url, dsn.mask_redis),
+        "fullon_views": layers.read("postgres", "fullon_views", settings.read_boolean),
+        "fullon_keys": layers.read("redis", "fullon_keys", settings.read_boolean),
         "http_listen": layers.read("http", "listen", settings.read_listen),
-        "drain_s": DRAIN_S,
-        "grace_s": GRACE_S,
+        "hang_after_s": layers.read("ohlcvd", "hang_after", settings.read_hang_after),
+        **{f"{key}_s": layers.read("ohlcvd", key, settings.read_timeout) for key in ("drain", "grace")},
         "file": path,
     }
+    layers.check_ladder()
+    layers.check_service(loaded["service"], loaded["exchanges"])
     return loaded | {"warnings": tuple(warnings), "_settings": layers.settings()}
-
-
-def check_ladder(drain_s: float, grace_s: float, service_stop_s: float) -> None:
-    """Refuse timeouts of which a later one would cut off an earlier one."""
-    if not 0 < drain_s < grace_s < service_stop_s:
-        raise ConfigError(
-            f"a child drains for {drain_s:g} s, is killed after {grace_s:g} s, and the service manager waits "
-            f"{service_stop_s:g} s: each must be longer than the one before"
-        )
 
 
 class _Layers:
@@ -181,6 +181,21 @@ class _Layers:
             raise ValueError(f"is {shown(text)}: must be an absolute path")
         return self.place.root / path
 
+    def check_ladder(self) -> None:
+        """Refuse timeouts of which a later one would cut off an earlier one."""
+        drain, grace = (self.values["ohlcvd", key] for key in ("drain", "grace"))
+        if settings.read_timeout(drain.text) >= settings.read_timeout(grace.text):
+            raise ConfigError(
+                f"{drain.origin}: drain is {shown(drain.text)} and grace is {shown(grace.text)} ({grace.origin}): a "
+                "child would be killed while it drains; drain must be the shorter one"
+            )
+        longest_s = SERVICE_STOP_S - SERVERS_STOP_S
+        if settings.read_timeout(grace.text) >= longest_s:
+            raise ConfigError(
+                f"{grace.origin}: grace is {shown(grace.text)}: must be shorter than {longest_s:g}s, because a service "
+                f"manager waits {SERVICE_STOP_S:g} s and stopping the embedded servers may take {SERVERS_STOP_S:g} s"
+            )
+
     def exchanges(self) -> tuple[ExchangeConfig, ...]:
         """What is done at each exchange."""
         names = self.read("ohlcvd", "exchanges", settings.read_exchanges)
@@ -209,7 +224,16 @@ class _Layers:
             self.read(section, "ws_url", settings.read_ws_url),
             self.read(section, "sandbox", settings.read_boolean),
             self.read(section, "shards", settings.read_shards),
+            self.read(section, "proxy", settings.read_proxy),
         )
+
+    def check_service(self, service: Service, exchanges: Sequence[ExchangeConfig]) -> None:
+        """Refuse an exchange that does not give the one thing that is collected."""
+        origin = self.values["ohlcvd", "service"].origin
+        for name in (exchange.name for exchange in exchanges):
+            fault = settings.service_fault(service, name)
+            if fault is not None:
+                raise ConfigError(f"{origin}: {fault}")
 
     def _check_left_out(self, section: str, name: str) -> None:
         """A section for an exchange that is not collected is a slip, unless the file's list was overridden."""
@@ -364,7 +388,8 @@ def _cleaned(entry: Entry) -> Entry:
     return Entry(entry.section, entry.key, text, entry.origin)
 
 
-def _working_directory() -> Path | None:
+def working_directory() -> Path | None:
+    """Where we are, if that is anywhere."""
     try:
         return Path.cwd()
     except FileNotFoundError:  # it was removed under us; there is no .env in it

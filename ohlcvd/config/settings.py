@@ -6,12 +6,13 @@ knows: 'is "bth": allowed are ohlcv, trade and both'. Where the text may hold a 
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 from urllib.parse import urlsplit
 
 from ohlcvd.config import dsn
+from ohlcvd.exchange.abilities import ABILITIES
 from ohlcvd.exchange.catalog import CLOSED, EXCHANGE_IDS
 from ohlcvd.nearest import did_you_mean
 from ohlcvd.symbols import is_glob, select
@@ -31,13 +32,24 @@ SECTIONS: dict[str, dict[str, str]] = {
         "state_dir": "",
         "run_dir": "",
         "log_dir": "",
+        "spool_max": "1GiB",
         "log_level": "INFO",
+        "hang_after": "15s",
+        "drain": "20s",
+        "grace": "30s",
     },
-    "postgres": {"dsn": dsn.EMBEDDED},
-    "redis": {"url": dsn.EMBEDDED},
+    "postgres": {"dsn": dsn.EMBEDDED, "fullon_views": "no"},
+    "redis": {"url": dsn.EMBEDDED, "fullon_keys": "no"},
     "http": {"listen": "127.0.0.1:9464"},
 }
-EXCHANGE_KEYS: dict[str, str] = {"symbols": "", "rest_url": "", "ws_url": "", "sandbox": "no", "shards": "1"}
+EXCHANGE_KEYS: dict[str, str] = {
+    "symbols": "",
+    "rest_url": "",
+    "ws_url": "",
+    "proxy": "",
+    "sandbox": "no",
+    "shards": "1",
+}
 
 # Environment names that set one key each ...
 ENVIRONMENT: dict[str, tuple[str, str]] = {
@@ -60,9 +72,14 @@ TRADE_SWITCH = "TRADE_COLLECTION_ENABLED"
 ENVIRONMENT_NAMES = frozenset({*ENVIRONMENT, *POSTGRES_PARTS, *REDIS_PARTS, TRADE_SWITCH})
 
 MAX_SHARDS = 64
+# A child beats every second: with less, a busy machine would look like a hang.
+MIN_HANG_S = 3
+MAX_TIMEOUT_S = 3600
 _MAX_SINCE_DAYS = 10_000
 _SINCE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _FIRST_MARKET = datetime(2009, 1, 1, tzinfo=UTC)
+_SIZE_UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
+_SMALLEST_SPOOL = 1 << 20
 _BOOLEANS = {"yes": True, "no": False, "true": True, "false": False, "on": True, "off": False, "1": True, "0": False}
 
 Choice = TypeVar("Choice", bound=str)
@@ -97,6 +114,9 @@ class ExchangeConfig:
     ws_url: str | None = None
     sandbox: bool = False
     shards: int = 1
+    proxy: str | None = None
+    # The folder in which it is remembered until when an exchange must not be asked.
+    bans: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +153,27 @@ def read_shards(text: str) -> int:
     return int(text)
 
 
+def read_hang_after(text: str) -> float:
+    """How long a child may be silent."""
+    return _seconds(text, MIN_HANG_S)
+
+
+def read_timeout(text: str) -> float:
+    """Seconds that something may take."""
+    return _seconds(text, 1)
+
+
+def _seconds(text: str, least_s: int) -> float:
+    found = re.fullmatch(r"([0-9]{1,6})([sm])", text, re.ASCII)
+    seconds = int(found[1]) * _SINCE_UNITS_S[found[2]] if found else -1
+    if not least_s <= seconds <= MAX_TIMEOUT_S:
+        raise ValueError(
+            f"is {shown(text)}: allowed is a whole number followed by s or m (minutes), from {least_s}s to "
+            f"{MAX_TIMEOUT_S // 60}m"
+        )
+    return float(seconds)
+
+
 def read_since(text: str) -> Since:
     """`7d`, `2026-01-01`, `2026-01-01T12:00:00Z`, or `0`."""
     allowed = (
@@ -160,6 +201,15 @@ def read_since(text: str) -> Since:
     return Since(at_us=(since_epoch.days * 86400 + since_epoch.seconds) * 1_000_000 + since_epoch.microseconds)
 
 
+def read_size(text: str) -> int:
+    """Bytes: a whole number with KiB, MiB, GiB or TiB behind it."""
+    found = re.fullmatch(r"([0-9]{1,12}) ?([KMGT]iB)", text, re.ASCII)
+    size = int(found[1]) * _SIZE_UNITS[found[2]] if found else 0
+    if size < _SMALLEST_SPOOL:
+        raise ValueError(f"is {shown(text)}: allowed is a number followed by KiB, MiB, GiB or TiB, at least 1MiB")
+    return size
+
+
 def read_exchanges(text: str) -> tuple[str, ...]:
     """Exchange ids, each once, in the order given."""
     names = _items(text)
@@ -182,6 +232,16 @@ def check_exchange(name: str) -> None:
         f"names {shown(name)}, which is none of the {len(EXCHANGE_IDS)} exchanges of ccxt"
         + (did_you_mean(name, EXCHANGE_IDS) or "; allowed are ids such as kraken, binance or coinbase")
     )
+
+
+def service_fault(service: Service, exchange: str) -> str | None:
+    """Why this exchange cannot be collected so, or None. With `both`, what it does not give is left out."""
+    ability = ABILITIES[exchange]
+    if service == "trade" and not (ability.streams_trades or ability.gives_trades):
+        return f"service is trade, but {exchange} gives no public trades: collect ohlcv or both, or leave it out"
+    if service == "ohlcv" and not ability.gives_candles:
+        return f"service is ohlcv, but {exchange} gives no candles of one minute: with both they are built from trades"
+    return None
 
 
 def read_symbols(text: str) -> tuple[str, ...]:
@@ -207,6 +267,11 @@ def read_rest_url(text: str) -> str | None:
 def read_ws_url(text: str) -> str | None:
     """Where WebSockets go instead; None for the exchange's own."""
     return _server_url(text, ("ws", "wss"))
+
+
+def read_proxy(text: str) -> str | None:
+    """The HTTP proxy through which an exchange is reached; None for none."""
+    return _server_url(text, ("http", "https"))
 
 
 def read_listen(text: str) -> str:

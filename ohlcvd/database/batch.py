@@ -5,13 +5,14 @@ refuse the whole of it otherwise. The same trade can reach us with times that di
 float in one protocol, a text in another), so a numeric id within 1 ms counts as the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
 from ohlcvd import coverage
 from ohlcvd.coverage import Range
 from ohlcvd.database.encode import TradeRow, split_id
+from ohlcvd.database.lag import Arrivals
 from ohlcvd.market import Candle, Instrument, Kind, Trade
 
 # Two times of one trade may differ by this much (numeric ids only).
@@ -54,7 +55,8 @@ class Pending:
         self.candles: dict[tuple[int, int], tuple[Instrument, Candle]] = {}
         self.covered: dict[Claim, list[Range]] = {}
         self.uncovered: dict[Claim, list[Range]] = {}  # taken away before `covered` is added
-        self.sealed = False
+        self.frames = 0  # so many frames of the spool hold it; 0: it is in memory only
+        self.arrivals = Arrivals()
         self.duplicates = 0  # resent within the batch
         self.corrections = 0  # candles that the venue changed within the batch
         self._instruments: dict[int, Instrument] = {}
@@ -68,15 +70,14 @@ class Pending:
         self._instruments[instrument_id] = instrument
         rows, seen = self.rows, self._seen
         for trade in trades:
-            ts_us = trade.ts_us
             trade_id, is_number = split_id(trade.id)
             key = (instrument_id, trade_id)
-            before_us = seen.get(key)
-            if before_us is not None and abs(ts_us - before_us) <= (SAME_TRADE_US if is_number else 0):
-                self.duplicates += 1
+            if key not in seen:
+                seen[key] = trade.ts_us
+            elif not self._is_first(instrument_id, trade_id, trade.ts_us):
                 continue
-            seen[key] = ts_us
-            rows.append((instrument_id, trade_id, None if is_number else ordinals.next(instrument_id, ts_us), trade))
+            ordinal = None if is_number else ordinals.next(instrument_id, trade.ts_us)
+            rows.append((instrument_id, trade_id, ordinal, trade))
 
     def add_candle(self, instrument: Instrument, candle: Candle) -> None:
         self._instruments[instrument.id] = instrument
@@ -101,6 +102,39 @@ class Pending:
         if claim in self.covered:  # claims made before this call; those that follow stand
             self.covered[claim] = coverage.subtract(self.covered[claim], taken)
 
+    def absorb(
+        self,
+        instruments: Iterable[Instrument],
+        rows: Iterable[TradeRow],
+        candles: Iterable[tuple[Instrument, Candle]],
+        *,
+        uncovered: Mapping[Claim, Sequence[Range]],
+        covered: Mapping[Claim, Sequence[Range]],
+    ) -> None:
+        """Add another batch behind this one: as if its claims were taken back and made after all of these."""
+        self._instruments.update((instrument.id, instrument) for instrument in instruments)
+        for row in rows:
+            if self._is_first(row[0], row[1], row[3].ts_us):
+                self.rows.append(row)
+        for instrument, candle in candles:
+            self.add_candle(instrument, candle)
+        for (instrument, kind), ranges in uncovered.items():
+            for lower_us, upper_us in ranges:
+                self.uncover(instrument, kind, lower_us, upper_us)
+        for (instrument, kind), ranges in covered.items():
+            for lower_us, upper_us in ranges:
+                self.cover(instrument, kind, lower_us, upper_us)
+
+    def _is_first(self, instrument_id: int, trade_id: int, ts_us: int) -> bool:
+        """Whether this trade is not in the batch yet; counted if it is."""
+        key = (instrument_id, trade_id)
+        before_us = self._seen.get(key)
+        if before_us is not None and abs(ts_us - before_us) <= (SAME_TRADE_US if trade_id >= 0 else 0):
+            self.duplicates += 1
+            return False
+        self._seen[key] = ts_us
+        return True
+
     def without(self, trades: Sequence[TradeRow], candles: Sequence[Candle]) -> None:
         """Take out what PostgreSQL refuses."""
         refused = {id(row) for row in trades}
@@ -110,6 +144,10 @@ class Pending:
 
     def instrument(self, instrument_id: int) -> Instrument:
         return self._instruments[instrument_id]
+
+    def instruments(self) -> set[Instrument]:
+        """All that rows or claims speak of."""
+        return {*self._instruments.values(), *(claim[0] for claim in (*self.covered, *self.uncovered))}
 
     def batch(self) -> Batch:
         """What is told when it is committed."""

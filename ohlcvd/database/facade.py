@@ -7,21 +7,29 @@
 Storing is one transaction, done when the call returns, and safe beside a running daemon; it claims no coverage.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, overload
 
 from ohlcvd.config import Config
 from ohlcvd.database import conninfo as connection_strings
 from ohlcvd.database.batch import Ordinals, Pending
+from ohlcvd.database.bulk import Selection, csv_pieces
 from ohlcvd.database.errors import first_line
 from ohlcvd.database.migrate import migrate
 from ohlcvd.database.pool import Database
-from ohlcvd.database.readers import candles_in, recent_candles, recent_trades
+from ohlcvd.database.readers import FAR_FUTURE_US, candles_in, checked_timeframe, recent_candles, recent_trades
 from ohlcvd.database.store import REFUSALS, Storing, Work
+from ohlcvd.database.symbols import SymbolRepository
 from ohlcvd.errors import UsageError
-from ohlcvd.market import MINUTE_US, Candle, Instrument, Trade, candle_fault, trade_fault
+from ohlcvd.market import MINUTE_US, Candle, Instrument, Kind, Trade, candle_fault, trade_fault
+from ohlcvd.report.times import moment_us
+
+# A time: aware, or as people write it ("2h", "yesterday", "2026-01-31"; in UTC), or microseconds since 1970.
+Moment = datetime | str | int
 
 
 class OHLCVDatabase:
@@ -34,7 +42,7 @@ class OHLCVDatabase:
     def __init__(self, exchange: str | None = None, symbol: str | None = None, *, conninfo: str | None = None) -> None:
         self._exchange = exchange
         self._symbol = symbol
-        self._database = Database(conninfo or _configured(), application_name="ohlcvd script", size=2)
+        self._database = Database(conninfo or configured(Config()), application_name="ohlcvd script", size=2)
         self._storing = Storing()
 
     async def __aenter__(self) -> Self:
@@ -94,12 +102,56 @@ class OHLCVDatabase:
         candles = await candles_in(self._database, *market, timeframe, since_us=since_us or 0)
         return candles[:limit] if since_us is not None else candles[-limit:]
 
+    async def get_candles(
+        self,
+        symbol: str | None = None,
+        timeframe: str = "1m",
+        *,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        exchange: str | None = None,
+    ) -> list[Candle]:
+        """Every candle that opens in [since, until), oldest first. `timeframe` is 1m, 15m, 4h, 1d, 1w or another."""
+        market = self._market(exchange, symbol)
+        since_us, until_us = _us(since, 0), _us(until, FAR_FUTURE_US)
+        return await candles_in(self._database, *market, timeframe, since_us=since_us, until_us=until_us)
+
     async def get_trades(
         self, symbol: str | None = None, limit: int = 1_000, *, exchange: str | None = None, since_us: int | None = None
     ) -> list[Trade]:
         """The newest `limit` trades (or the first ones since `since_us`), oldest first."""
         market = self._market(exchange, symbol)
         return await recent_trades(self._database, *market, since_us=since_us, limit=limit)
+
+    async def get_frame(
+        self,
+        symbol: str | None = None,
+        timeframe: str = "1m",
+        *,
+        kind: Kind = "candles",
+        since: Moment | None = None,
+        until: Moment | None = None,
+        exchange: str | None = None,
+        exact: bool = False,
+    ) -> Any:
+        """Candles or trades of [since, until) as a pandas DataFrame indexed by time (UTC); UsageError without pandas.
+
+        Prices and amounts are floats, or Decimals if `exact`. The quickest way to very many rows.
+        """
+        from ohlcvd.reading.arrow import frame_of  # with it comes pandas
+
+        market = self._market(exchange, symbol)
+        checked_timeframe(timeframe)
+        selection = Selection(*market, kind, timeframe, _us(since, None), _us(until, None))
+        conninfo = self._database.conninfo
+        return await asyncio.to_thread(
+            lambda: frame_of(selection.columns, csv_pieces(conninfo, selection), exact=exact)
+        )
+
+    @property
+    def symbols(self) -> SymbolRepository:
+        """The symbols that were added to and removed from the configured ones; changes reach a running daemon."""
+        return SymbolRepository(self._database)
 
     def _market(self, exchange: str | None, symbol: str | None) -> tuple[str, str]:
         exchange, symbol = exchange or self._exchange, symbol or self._symbol
@@ -120,6 +172,22 @@ class OHLCVDatabase:
         return stored.candles, stored.trades
 
 
-def _configured() -> str:
-    config = Config()
+@overload
+def _us(moment: Moment | None, default: int) -> int: ...
+@overload
+def _us(moment: Moment | None, default: None) -> int | None: ...
+def _us(moment: Moment | None, default: int | None) -> int | None:
+    if moment is None:
+        return default
+    if isinstance(moment, str):
+        return moment_us(moment, time.time_ns() // 1_000)
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise ValueError(f"{moment} has no timezone: give it one, such as datetime.UTC")
+        return round(moment.timestamp() * 1_000_000)
+    return moment
+
+
+def configured(config: Config) -> str:
+    """The conninfo of a configuration's database. ServiceUnavailable when it is an embedded one that does not run."""
     return connection_strings.embedded(config.state_dir) if config.postgres_dsn == "embedded" else config.postgres_dsn

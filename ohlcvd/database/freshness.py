@@ -9,7 +9,7 @@ This speaks of rows that this process stored or found at its start. Another proc
 must go the careful way with everything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from ohlcvd.database.batch import SAME_TRADE_US
@@ -35,9 +35,11 @@ class HighWater:
     def __init__(self) -> None:
         self._marks: dict[int, Mark] = {}
 
-    def unknown(self, rows: Iterable[TradeRow]) -> dict[int, int]:
+    def unknown(self, rows: Sequence[TradeRow]) -> dict[int, int]:
         """Instruments without a mark, each with its earliest time among `rows`."""
         earliest: dict[int, int] = {}
+        if {row[0] for row in rows} <= self._marks.keys():
+            return earliest
         for instrument_id, _, _, trade in rows:
             if instrument_id not in self._marks:
                 earliest[instrument_id] = min(trade.ts_us, earliest.get(instrument_id, trade.ts_us))
@@ -68,8 +70,15 @@ class HighWater:
 
     def advance(self, rows: Iterable[TradeRow]) -> None:
         """These are committed."""
-        marks = self._marks
+        newest_us: dict[int, int] = {}
+        highest: dict[int, int] = {}
         for instrument_id, trade_id, _, trade in rows:
-            ts_us, highest = marks[instrument_id]
-            if trade.ts_us > ts_us or trade_id > highest:
-                marks[instrument_id] = Mark(max(ts_us, trade.ts_us), max(highest, trade_id))
+            ts_us = trade.ts_us
+            if ts_us > newest_us.get(instrument_id, ts_us - 1):
+                newest_us[instrument_id] = ts_us
+            if trade_id > highest.get(instrument_id, -1):
+                highest[instrument_id] = trade_id
+        for instrument_id, ts_us in newest_us.items():
+            mark = self._marks[instrument_id]
+            trade_id = highest.get(instrument_id, -1)
+            self._marks[instrument_id] = Mark(max(mark.ts_us, ts_us), max(mark.trade_id, trade_id))

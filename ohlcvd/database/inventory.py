@@ -33,6 +33,21 @@ SELECT i.exchange, i.symbol, c.kind, {us("least(c.wanted_from, lower(c.covered))
  ORDER BY i.exchange, i.symbol, c.kind DESC"""
 
 
+_TABLES: Final[dict[Kind, str]] = {"trades": "trades", "candles": "candles_1m"}
+_BOUNDS: Final = f"""
+SELECT (SELECT {us("min(r.ts)")} FROM ohlcvd.{{table}} r WHERE r.instrument_id = i.id),
+       (SELECT {us("max(r.ts)")} FROM ohlcvd.{{table}} r WHERE r.instrument_id = i.id),
+       (SELECT {us("upper(c.covered)")} FROM ohlcvd.coverage c WHERE c.instrument_id = i.id AND c.kind = %(kind)s)
+  FROM ohlcvd.instruments i WHERE i.exchange = %(exchange)s AND i.symbol = %(symbol)s"""
+
+
+class Bounds(NamedTuple):
+    """The times of the first and the last row, [lower, upper), and up to where the market is covered (0: nowhere)."""
+
+    rows: tuple[int, int] | None
+    covered_to_us: int
+
+
 class Gap(NamedTuple):
     """What is missing of one market now. `evidence` is None where the venue was not asked in vain yet."""
 
@@ -101,3 +116,13 @@ async def extents_of(database: Database, exchange: str | None = None, symbol: st
     async with database.connection("reading coverage") as connection:
         cursor = await connection.execute(_EXTENTS.encode(), {"exchange": exchange, "symbol": symbol})
         return [Extent._make(row) for row in await cursor.fetchall()]
+
+
+async def bounds_of(database: Database, exchange: str, symbol: str, kind: Kind) -> Bounds:
+    """Of one market; without rows if there is no such market."""
+    parameters = {"exchange": exchange, "symbol": symbol, "kind": kind}
+    async with database.connection("reading how far a market reaches") as connection:
+        cursor = await connection.execute(_BOUNDS.format(table=_TABLES[kind]).encode(), parameters)
+        first_us, last_us, covered_to_us = await cursor.fetchone() or (None, None, None)
+    rows = None if first_us is None or last_us is None else (first_us, last_us + 1)
+    return Bounds(rows, covered_to_us or 0)

@@ -29,6 +29,7 @@ _NEEDED = {
     "candles_1m": ("SELECT", "INSERT", "UPDATE"),
     "coverage": ("SELECT", "INSERT", "UPDATE"),
     "unfillable": ("SELECT", "INSERT", "DELETE"),
+    "symbols": ("SELECT",),
 }
 
 log = get_component_logger("ohlcvd.database.migrate")

@@ -6,20 +6,23 @@ delivered another process's reply. `open` does not need the server: it may be aw
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from psycopg import AsyncConnection
+from psycopg import errors as pg
 from psycopg_pool import AsyncConnectionPool
 
 from ohlcvd.coverage import Range
 from ohlcvd.database.conninfo import with_defaults
 from ohlcvd.database.encode import register_arrays
-from ohlcvd.database.errors import translated
+from ohlcvd.database.errors import first_line, translated
 from ohlcvd.database.migrate import migrate
-from ohlcvd.errors import ServiceUnavailable
+from ohlcvd.database.patience import severed_after
+from ohlcvd.errors import OhlcvdError, ServiceUnavailable
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Instrument, Kind
 
@@ -27,6 +30,9 @@ from ohlcvd.market import Instrument, Kind
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 STATEMENT_TIMEOUT_S = 60
+# The server's own timeout ends a statement first; this is for a server or network that says nothing at all.
+ANSWER_S = STATEMENT_TIMEOUT_S + 15.0
+_GREETING_S = 10.0
 # A stopped process must not hold its locks for ever.
 _SETTINGS = (
     f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'; SET idle_in_transaction_session_timeout = '120s';"
@@ -43,8 +49,21 @@ log = get_component_logger("ohlcvd.database")
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
     register_arrays(connection)
-    await connection.set_autocommit(True)
-    await connection.execute(_SETTINGS)
+    with severed_after(connection, _GREETING_S):
+        await connection.set_autocommit(True)
+        await connection.execute(_SETTINGS)
+
+
+def _cancellations() -> int:
+    """How often the running task has been told to end."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+async def _check(connection: AsyncConnection[Any]) -> None:
+    """One small round trip, so that the first read after an outage is not refused by a dead connection."""
+    with severed_after(connection, _POOL_WAIT_S):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 class Database:
@@ -52,6 +71,8 @@ class Database:
 
     def __init__(self, conninfo: str, *, application_name: str = "ohlcvd", size: int = 3) -> None:
         self.conninfo = with_defaults(conninfo, application_name)
+        self._ready = asyncio.Event()
+        self._awaited_since_s: float | None = None
         # min_size 0 would make every quiet read a new connection; more than one would idle in twenty children.
         self._pool = AsyncConnectionPool(
             self.conninfo,
@@ -59,8 +80,7 @@ class Database:
             max_size=size,
             open=False,
             configure=_configure,
-            # One small round trip, so that the first read after an outage is not refused by a dead connection.
-            check=AsyncConnectionPool.check_connection,
+            check=_check,
             timeout=_POOL_WAIT_S,
             reconnect_timeout=_RECONNECT_S,
             name=application_name,
@@ -98,20 +118,43 @@ class Database:
             except ServiceUnavailable as error:
                 if not waiting:
                     log.warning("postgresql cannot be used yet, waiting for it", reason=str(error))
+                    self._awaited_since_s = time.monotonic()
                 waiting = True
             await asyncio.sleep(pause_s)
             pause_s = min(_RETRY_MAX_S, pause_s * 2)
         if waiting:
             log.info("postgresql is there, going on")
+            self._awaited_since_s = None
         await self.open()
+        self._ready.set()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the server has answered once and its schema fits."""
+        return self._ready.is_set()
+
+    @property
+    def awaited_s(self) -> float | None:
+        """For how long `wait_until_up` has found the server away; None while it has not."""
+        return None if self._awaited_since_s is None else time.monotonic() - self._awaited_since_s
+
+    async def ready(self) -> None:
+        """Return when `wait_until_up`, which somebody else calls, has returned."""
+        await self._ready.wait()
 
     @asynccontextmanager
     async def connection(self, doing: str) -> AsyncIterator[AsyncConnection[Any]]:
         """A pooled connection in autocommit. ServiceUnavailable or PermissionRefused, worded with `doing`, if not."""
         with translated(doing):
             await self.open()
+            cancelled = _cancellations()
             async with self._pool.connection() as connection:
-                yield connection
+                if _cancellations() > cancelled:
+                    # Python 3.11's wait_for, in which the pool waits, forgets a cancellation that comes together with
+                    # the connection: a loop that lives on would keep its process from ending
+                    raise asyncio.CancelledError
+                with severed_after(connection, ANSWER_S):
+                    yield connection
 
     async def connect(self) -> AsyncConnection[Any]:
         """A connection of its own, in autocommit, for the caller to close. Raises what psycopg raises."""
@@ -139,6 +182,17 @@ class Database:
                 )
                 ids = dict(await (await connection.execute(select, (exchange, wanted))).fetchall())
         return {symbol: Instrument(ids[symbol], exchange, symbol) for symbol in wanted}
+
+    async def make_views(self, instrument: Instrument) -> None:
+        """The tables that fullon programs read, as views: kraken.btc_usd_candles1m and kraken.btc_usd_trades.
+
+        OhlcvdError when something else has one of these names, PermissionRefused without the right to create.
+        """
+        async with self.connection("making views") as connection:
+            try:
+                await connection.execute("SELECT ohlcvd.make_views(%s)", (instrument.id,))
+            except (pg.WrongObjectType, pg.InvalidTableDefinition, pg.DuplicateTable) as error:
+                raise OhlcvdError(f"something else is in the way: {first_line(error)}") from error
 
     async def coverage(self, instrument_id: int, kind: Kind) -> list[Range]:
         """What is known complete, as `coverage.py` has it."""

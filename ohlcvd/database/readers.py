@@ -4,6 +4,7 @@ Order among trades of one time is the venue's: by id where ids are numbers, else
 Everything is given oldest first. ServiceUnavailable when the database cannot be reached.
 """
 
+import re
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
@@ -17,7 +18,7 @@ T = TypeVar("T")
 
 _PAGE_ROWS: Final = 2_000
 _FAR_PAST_US: Final = 0
-_FAR_FUTURE_US: Final = 250_000_000_000_000_000  # the year 9892; infinity has no microseconds
+FAR_FUTURE_US: Final = 250_000_000_000_000_000  # the year 9892; infinity has no microseconds
 
 _TS_US: Final = "(extract(epoch FROM ts) * 1000000)::bigint"
 _MARKET: Final = """ts >= %(since)s AND ts < %(until)s AND instrument_id =
@@ -48,14 +49,14 @@ class Newest(NamedTuple):
 
 
 def trades_of(
-    database: Database, exchange: str, symbol: str, *, since_us: int = _FAR_PAST_US, until_us: int = _FAR_FUTURE_US
+    database: Database, exchange: str, symbol: str, *, since_us: int = _FAR_PAST_US, until_us: int = FAR_FUTURE_US
 ) -> AsyncGenerator[Trade, None]:
     """Every stored trade with since <= ts < until, page by page from one snapshot."""
     return _pages(database, _TRADES, _parameters(exchange, symbol, since_us, until_us), Trade._make)
 
 
 def candles_of(
-    database: Database, exchange: str, symbol: str, *, since_us: int = _FAR_PAST_US, until_us: int = _FAR_FUTURE_US
+    database: Database, exchange: str, symbol: str, *, since_us: int = _FAR_PAST_US, until_us: int = FAR_FUTURE_US
 ) -> AsyncGenerator[Candle, None]:
     """Every stored one-minute candle whose open time is in [since, until), from one snapshot."""
     return _pages(database, _CANDLES, _parameters(exchange, symbol, since_us, until_us), Candle._make)
@@ -84,16 +85,21 @@ async def candles_in(
     timeframe: str,
     *,
     since_us: int = _FAR_PAST_US,
-    until_us: int = _FAR_FUTURE_US,
+    until_us: int = FAR_FUTURE_US,
 ) -> list[Candle]:
     """Candles of any timeframe (15m, 4h, 1w), made of the stored minutes. ValueError for a timeframe that is none."""
+    checked_timeframe(timeframe)
     parameters = _parameters(exchange, symbol, since_us, until_us) | {"timeframe": timeframe}
     async with database.connection("reading candles") as connection:
-        known = await connection.execute("SELECT %s ~ '^[1-9][0-9]{0,3}[mhdw]$'", (timeframe,))
-        if not (await known.fetchone() or (False,))[0]:
-            raise ValueError(f"timeframe is {timeframe!r}, expected a number and m (minutes), h, d or w, such as 15m")
-        rows = await (await connection.execute(_TIMEFRAME.encode(), parameters)).fetchall()
+        query = _CANDLES if timeframe == "1m" else _TIMEFRAME
+        rows = await (await connection.execute(query.encode(), parameters)).fetchall()
     return [Candle._make(row) for row in rows]
+
+
+def checked_timeframe(timeframe: str) -> None:
+    """ValueError for a timeframe that is none."""
+    if not re.fullmatch(r"[1-9][0-9]{0,3}[mhdw]", timeframe, re.ASCII):
+        raise ValueError(f"timeframe is {timeframe!r}, expected a number and m (minutes), h, d or w, such as 15m")
 
 
 async def newest(database: Database, exchange: str, *, since_us: int = _FAR_PAST_US) -> list[Newest]:
@@ -123,7 +129,7 @@ async def _some(
     database: Database, queries: tuple[str, str], exchange: str, symbol: str, since_us: int | None, limit: int
 ) -> list[tuple[Any, ...]]:
     forward, backward = queries
-    parameters = _parameters(exchange, symbol, since_us or _FAR_PAST_US, _FAR_FUTURE_US) | {"limit": limit}
+    parameters = _parameters(exchange, symbol, since_us or _FAR_PAST_US, FAR_FUTURE_US) | {"limit": limit}
     query = backward if since_us is None else f"{forward} LIMIT %(limit)s"
     async with database.connection("reading rows") as connection:
         rows = await (await connection.execute(query.encode(), parameters)).fetchall()

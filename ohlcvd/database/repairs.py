@@ -55,7 +55,7 @@ EVIDENCE: Final = (
 )
 _UNFILLABLE: Final = f"""
 SELECT {EVIDENCE} FROM ohlcvd.unfillable u
- WHERE u.instrument_id = %s AND u.kind = %s AND NOT EXISTS (
+ WHERE u.instrument_id = %s AND u.kind = %s AND u.reason <> 'venue outage' AND NOT EXISTS (
        SELECT FROM ohlcvd.coverage c
         WHERE c.instrument_id = u.instrument_id AND c.kind = u.kind AND c.covered @> u.gap)
  ORDER BY u.gap"""
@@ -67,6 +67,13 @@ _RECORD: Final = """
 INSERT INTO ohlcvd.unfillable
        (instrument_id, kind, gap, reason, ids, asked, answered, attempts, first_at, last_at, next_at)
 VALUES (%s, %s, tstzrange(%s, %s), %s, %s, %s, %s, %s, %s, %s, %s)"""
+
+_FORGET_OUTAGE: Final = (
+    "DELETE FROM ohlcvd.unfillable WHERE instrument_id = %s AND kind = %s AND reason = 'venue outage'"
+)
+_END_OUTAGES: Final = """
+DELETE FROM ohlcvd.unfillable u USING ohlcvd.instruments i
+ WHERE u.instrument_id = i.id AND i.exchange = %s AND u.reason = 'venue outage'"""
 
 # In the venue's order: by id where ids are numbers, else by the ordinal they were stored with.
 _TRADE: Final = f"""
@@ -160,6 +167,27 @@ async def record_unfillable(database: Database, instrument_id: int, kind: Kind, 
         what = found.reason, found.ids, found.asked, found.answered, found.attempts
         await _run(connection, _RECORD, (instrument_id, kind, *bounds, *what, *times))
     return found
+
+
+async def record_outage(database: Database, instrument_id: int, kind: Kind, found: Iterable[Unfillable]) -> None:
+    """Record what is missing because the venue answers nothing; takes the place of what was recorded so before.
+
+    None of `found` may overlap anything else that is recorded.
+    """
+    async with database.connection("recording an outage of the venue") as connection, connection.transaction():
+        await _run(connection, _FORGET_OUTAGE, (instrument_id, kind))
+        for one in found:
+            times = moment(one.first_us), moment(one.last_us), moment(one.next_us)
+            what = one.reason, one.ids, _storable(one.asked), _storable(one.answered), one.attempts
+            await _run(
+                connection, _RECORD, (instrument_id, kind, moment(one.lower_us), moment(one.upper_us), *what, *times)
+            )
+
+
+async def end_outages(database: Database, exchange: str) -> None:
+    """Nothing of this exchange is missing because it did not answer."""
+    async with database.connection("ending an outage of the venue") as connection:
+        await _run(connection, _END_OUTAGES, (exchange,))
 
 
 def _storable(text: str) -> str:

@@ -163,7 +163,9 @@ class Storing:
         return stored
 
     async def _prepare(self, connection: AsyncConnection[Any], rows: Sequence[TradeRow]) -> None:
-        days = {row[3].ts_us // DAY_US for row in rows}
+        times = [row[3].ts_us for row in rows]
+        first, last = min(times) // DAY_US, max(times) // DAY_US
+        days = {first} if first == last else {ts_us // DAY_US for ts_us in times}
         await self._partitions.ensure(connection, days, self._now_us() // DAY_US, time.monotonic())
         unknown = self._high_water.unknown(rows)
         if unknown:

@@ -1,97 +1,152 @@
 """Takes rows from collectors, puts them into PostgreSQL in batches, and forgets them only after COMMIT returned.
 
-States of a batch: filling (rows are added), sealed (being stored; the same rows on every attempt), committed. One batch
-is in flight at a time, in the order they were filled, so coverage is never ahead of the rows added before it.
+All rows and claims stand in one line and are committed in its order, one batch at a time, so that coverage is never
+ahead of the rows added before it:
+
+    committing <- [ spool: on disk, the older ] <- [ memory: the younger ] <- add_trades, add_candles, cover, uncover
 
 - quiet: a batch is stored a few milliseconds after its first row; under load it waits a little longer, and holds up to
-  10,000 rows
-- the server is away, or anything else it cannot be blamed on a row: the identical batch again, the careful way, for
-  ever; memory grows meanwhile, and whoever adds watches `backlog`
-- a row that PostgreSQL refuses: found by halving, logged in full, counted, left out; its moment is never called covered
-- cancelled: what is not committed stays in the backlog
+  10,000 rows. The spool is empty.
+- a batch has waited for its COMMIT longer than MOMENT_S (the server is away, restarting, blocked by a lock), or memory
+  holds MEMORY_ROWS: what is in memory goes to the spool, a few times a second, until the spool has been emptied into
+  the database again. Then rows go straight to the database as before.
+- the spool takes no more (its limit, a full disk): rows stay in memory, and at MEMORY_ROWS `is_full` asks those who add
+  to stop giving live trades; candles still come in. See `StreamRouter.suspend_trades`.
+- cancelled, drained or killed: what is in the spool is stored by the next process, what was in memory only was not
+  claimed and is fetched again.
+
+Without a spool everything waits in memory, and whoever adds watches `backlog`.
 """
 
 import asyncio
-import os
-import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import psycopg
-from psycopg import AsyncConnection
-from psycopg import errors as pg
-
-from ohlcvd import coverage
-from ohlcvd.coverage import Range
-from ohlcvd.database.batch import Batch, Claim, Ordinals, Pending
-from ohlcvd.database.errors import first_line
-from ohlcvd.database.pool import STATEMENT_TIMEOUT_S, Database
-from ohlcvd.database.store import REFUSALS, Storing, Work, split_in_halves
+from ohlcvd.database.batch import Batch, Ordinals, Pending
+from ohlcvd.database.commit import Committer, WriterCounters
+from ohlcvd.database.lag import CommitLag
+from ohlcvd.database.pool import Database
+from ohlcvd.database.quarantine import Quarantine
+from ohlcvd.database.spool import Spool, SpoolFull
+from ohlcvd.database.spool.frames import Market, absorb, markets_of
+from ohlcvd.errors import ServiceUnavailable
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import MINUTE_US, Candle, Instrument, Kind, Trade
+from ohlcvd.market import Candle, Instrument, Kind, Trade
+
+__all__ = ["Writer", "WriterCounters"]
 
 BATCH_ROWS: Final = 10_000
 LINGER_S: Final = 0.002
 # Each row of the last batch adds this to the wait: a transaction costs some 1 ms whatever is in it.
 LINGER_PER_ROW_S: Final = 10e-6
 LINGER_MAX_S: Final = 0.05
-RETRY_MIN_S: Final = 0.1
-RETRY_MAX_S: Final = 1.0
-# The server's own timeout ends a statement first; this is for a server or network that says nothing at all.
-ATTEMPT_S: Final = STATEMENT_TIMEOUT_S + 15.0
+# A restart of the server behind a quick network is not worth the disk.
+MOMENT_S: Final = 2.0
+MEMORY_ROWS: Final = 20_000
+# Read back and prepared without giving the event loop a turn: some 20 ms.
+REPLAY_ROWS: Final = 4_000
+# How often memory is put into the spool; a slow disk may take a tenth of the time at the most.
+SPOOL_EVERY_S: Final = 0.2
+SPOOL_SHARE: Final = 10
+# A spool that refused is tried again after this.
+REFUSED_PAUSE_S: Final = 1.0
+REFUSED_REPEAT_S: Final = 60.0
+_DRAIN_STEP_S: Final = 0.05
+_LOOK_UP_PAUSE_S: Final = 0.5
 
 log = get_component_logger("ohlcvd.database.writer")
-
-
-@dataclass
-class WriterCounters:
-    """Since the start; none of them falls. `trades` are new ones, `duplicates` trades that were stored already (also
-    those whose COMMIT was lost on the way back), `candles` added or changed ones."""
-
-    trades: int = 0
-    candles: int = 0
-    duplicates: int = 0
-    corrections: int = 0
-    commits: int = 0
-    retries: int = 0
-    refused: int = 0
 
 
 class Writer:
     """One per process. `on_commit` gets every batch after its COMMIT, duplicates included, refused rows not."""
 
     def __init__(
-        self, database: Database, *, on_commit: Callable[[Batch], None] | None = None, careful: bool = False
+        self,
+        database: Database,
+        *,
+        on_commit: Callable[[Batch], None] | None = None,
+        careful: bool = False,
+        spool: Spool | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         """`careful`: another process writes the same markets, so nothing is taken for certainly new."""
-        self.counters = WriterCounters()
         self._database = database
-        self._on_commit = on_commit
-        self._careful = careful
-        self._storing = Storing()
+        self._committer = Committer(
+            database, on_commit=on_commit, careful=careful, quarantine=quarantine, backlog=lambda: self.backlog
+        )
+        self._spool = spool
         self._ordinals = Ordinals()
         self._queue: deque[Pending] = deque()
-        self._backlog = 0
+        self._current: Pending | None = None  # being committed
+        self._current_since_s = 0.0
+        self._last_rows = 0
+        self._rows = 0  # in memory only
         self._filled = asyncio.Event()
         self._hurry = asyncio.Event()  # a full batch, or a drain: do not linger
         self._idle = asyncio.Event()
         self._idle.set()
-        self._resting = asyncio.Event()  # no attempt is under way on a connection
-        self._resting.set()
         self._draining = False
-        self._last_rows = 0
-        self._connection: AsyncConnection[Any] | None = None
-        self._holes: dict[tuple[int, Kind], list[Range]] = {}
-        self._away_since_s: float | None = None
+        self._known: dict[Market, Instrument] = {}
+        self._refused_at_s: float | None = None  # the spool did
+        self._full = False
+        self._told_refused_s = float("-inf")
+
+    @property
+    def counters(self) -> WriterCounters:
+        """What became of the rows."""
+        return self._committer.counters
+
+    @property
+    def lag(self) -> CommitLag:
+        """How long rows took that went straight to the database."""
+        return self._committer.lag
 
     @property
     def backlog(self) -> int:
-        """Rows that are not committed."""
-        return self._backlog
+        """Rows that are not committed, wherever they wait."""
+        return self._rows + (self._spool.rows if self._spool is not None else 0)
+
+    @property
+    def waiting_since_s(self) -> float | None:
+        """Since when the oldest row that is not committed waits, monotonic; None: there is none. Of what is on disk,
+        and so in nobody's view of coverage yet, it counts as since ever."""
+        if self.is_spooling:
+            return float("-inf")
+        waiting = (one for one in (self._current, *self._queue) if one is not None and one.arrivals.rows)
+        return next((one.arrivals.first_s for one in waiting), None)
+
+    @property
+    def memory_rows(self) -> int:
+        """Rows that wait in memory only."""
+        return self._rows
+
+    @property
+    def spool_bytes(self) -> int:
+        """What the spool takes on the disk."""
+        return self._spool.bytes if self._spool is not None else 0
+
+    @property
+    def is_spooling(self) -> bool:
+        """Whether rows wait on disk, so that new ones go there too."""
+        return self._spool is not None and not self._spool.is_empty
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the spool takes no more and memory is at its bound."""
+        return self._full
+
+    @property
+    def database_up(self) -> bool:
+        """Whether the server does what it is asked, as far as is known."""
+        return self._committer.away_since_s is None and self._waited_s() < 2 * MOMENT_S
+
+    @property
+    def away_s(self) -> float:
+        """For how long it has been known that the server is away; 0 while it is there."""
+        since_s = self._committer.away_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade]) -> None:
         """Trades in the venue's order, validated."""
@@ -122,12 +177,14 @@ class Writer:
         self._added(pending, 0)
 
     def _filling(self) -> Pending:
-        if not self._queue or self._queue[-1].sealed or len(self._queue[-1]) >= BATCH_ROWS:
+        if not self._queue or len(self._queue[-1]) >= BATCH_ROWS:
             self._queue.append(Pending())
         return self._queue[-1]
 
     def _added(self, pending: Pending, rows: int) -> None:
-        self._backlog += rows
+        self._rows += rows
+        if rows:
+            pending.arrivals.add(rows, time.monotonic())
         self._filled.set()
         self._idle.clear()
         if len(pending) >= BATCH_ROWS:
@@ -136,34 +193,87 @@ class Writer:
     async def run(self) -> None:
         """Store what is added, until cancelled."""
         try:
-            while True:
-                await self._filled.wait()
-                await self._linger()
-                pending = self._queue[0]
-                pending.sealed = True
-                await self._commit(pending)
-                self._queue.popleft()
-                self._backlog = sum(map(len, self._queue))
-                if not self._queue:
-                    self._filled.clear()
-                    self._idle.set()
+            if self._spool is None:
+                await self._store_forever()
+                return
+            await self._spool.open()
+            if not self._spool.is_empty:
+                self._idle.clear()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._store_forever())
+                group.create_task(self._spool_forever(self._spool))
         finally:
-            await self._disconnect()
+            self._take_back()
+            if self._spool is not None:
+                self._spool.close()
+            await self._committer.disconnect()
+
+    def _take_back(self) -> None:
+        """What was not committed stays in the line."""
+        if self._current is not None and not self._current.frames:
+            self._queue.appendleft(self._current)
+        self._current = None
+        self._count()
 
     async def drain(self, timeout_s: float) -> bool:
-        """Store everything now. True when all of it is committed, False when the time was not enough."""
+        """Put everything where it is safe, now: into the database, or into the spool if the database is away.
+
+        True when all of it is committed. False when it is not: `memory_rows` are in neither place then.
+        """
         self._draining = True
         self._hurry.set()
+        end_s = time.monotonic() + timeout_s
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._idle.wait()
-        except TimeoutError:
-            self._sever()  # or cancelling `run` would wait for a server that does not answer
-            await self._resting.wait()
-            return False
+            while not self._idle.is_set() and time.monotonic() < end_s:
+                if self._spool is not None and self._is_away() and self._flush(self._spool):
+                    break  # the next start stores it
+                try:
+                    async with asyncio.timeout(min(_DRAIN_STEP_S, max(0.0, end_s - time.monotonic()))):
+                        await self._idle.wait()
+                except TimeoutError:
+                    continue
+            if self._idle.is_set():
+                return True
+            if self._spool is not None:
+                self._flush(self._spool)
+            await self._committer.interrupt()
+            return self._idle.is_set()
         finally:
             self._draining = False
-        return True
+
+    # --- the line
+
+    async def _store_forever(self) -> None:
+        while True:
+            pending = await self._next()
+            self._current, self._current_since_s = pending, time.monotonic()
+            await self._committer.commit(pending)
+            self._current = None
+            self._last_rows = len(pending)
+            if pending.frames and self._spool is not None:
+                self._spool.advance(pending.frames)
+                self._tell_emptied()
+            self._count()
+
+    async def _next(self) -> Pending:
+        """The oldest of the line, taken from it; waits until there is something."""
+        while True:
+            if self.is_spooling:
+                return await self._spooled()
+            if self._queue:
+                await self._linger()
+            if self._queue and not self.is_spooling:
+                return self._queue.popleft()
+            if not self._queue and not self.is_spooling:
+                self._filled.clear()
+                self._idle.set()
+                await self._filled.wait()
+
+    def _count(self) -> None:
+        waiting = sum(map(len, self._queue))
+        if self._current is not None and not self._current.frames:
+            waiting += len(self._current)
+        self._rows = waiting
 
     async def _linger(self) -> None:
         wait_s = min(LINGER_S + self._last_rows * LINGER_PER_ROW_S, LINGER_MAX_S)
@@ -176,160 +286,113 @@ class Writer:
         except TimeoutError:
             return
 
-    # --- one batch
+    # --- the spool
 
-    async def _commit(self, pending: Pending) -> None:
-        """Return when `pending` is committed, however long that takes."""
-        careful, sifted, pause_s = self._careful, False, RETRY_MIN_S
-        while True:
+    async def _spooled(self) -> Pending:
+        """The oldest frames of the spool as one batch."""
+        assert self._spool is not None
+        await self._database.ready()
+        count, documents = self._spool.peek(REPLAY_ROWS)
+        unknown = {market for document, _ in documents for market in markets_of(document)} - self._known.keys()
+        while unknown:
             try:
-                await self._attempt(pending, careful, sifted)
+                for exchange in {exchange for exchange, _ in unknown}:
+                    symbols = sorted(symbol for of, symbol in unknown if of == exchange)
+                    found = await self._database.instruments(exchange, symbols)
+                    self._known.update(((exchange, symbol), one) for symbol, one in found.items())
                 break
-            except pg.UniqueViolation:
-                log.debug("batch overlaps what is stored, storing it the careful way", rows=len(pending))
-                if careful:
-                    sifted = True
-            except REFUSALS as error:
-                log.debug("batch is refused, storing it the careful way", reason=first_line(error))
-                sifted = careful
-            except (psycopg.Error, OSError) as error:
-                self._tell_away(error)
-                self.counters.retries += 1
-                await self._disconnect()
-                await asyncio.sleep(pause_s)
-                pause_s = min(RETRY_MAX_S, pause_s * 2)
-            careful = True
-        self._last_rows = len(pending)
-        self._tell_committed(pending)
+            except ServiceUnavailable as error:
+                log.debug("markets of the spool cannot be looked up yet", reason=str(error))
+                await asyncio.sleep(_LOOK_UP_PAUSE_S)
+        pending = Pending()
+        for document, claims in documents:
+            absorb(pending, document, self._known, claims=claims)
+        pending.frames = count
+        return pending
 
-    async def _attempt(self, pending: Pending, careful: bool, sift: bool) -> None:
-        connection = await self._connected()
-        watchdog = asyncio.get_running_loop().call_later(ATTEMPT_S, self._sever)
-        self._resting.clear()
-        try:
-            if sift:
-                # First, and by itself: no row that is refused may keep a false claim standing.
-                await self._store(connection, Work(uncovered=pending.uncovered), careful=True)
-                await self._sift(connection, pending, Work(pending.rows, _candles(pending)))
-                pending.covered = self._without_holes(pending.covered)
-                await self._claim(connection, pending.covered)
+    async def _spool_forever(self, spool: Spool) -> None:
+        pause_s = SPOOL_EVERY_S
+        while True:
+            await asyncio.sleep(pause_s)
+            began_s = time.monotonic()
+            if self.is_spooling or self._rows >= MEMORY_ROWS or self._is_away():
+                self._flush(spool)
             else:
-                pending.covered = self._without_holes(pending.covered)
-                work = Work(pending.rows, _candles(pending), pending.covered, pending.uncovered)
-                await self._store(connection, work, careful=careful)
-        finally:
-            watchdog.cancel()
-            self._resting.set()
+                self._refused_at_s = None  # the database took what the spool did not
+            self._judge_fullness()
+            took_s = time.monotonic() - began_s
+            pause_s = max(SPOOL_EVERY_S, took_s * SPOOL_SHARE) if self._refused_at_s is None else REFUSED_PAUSE_S
 
-    async def _claim(self, connection: AsyncConnection[Any], covered: dict[Claim, list[Range]]) -> None:
+    def _judge_fullness(self) -> None:
+        if self._refused_at_s is None or self._rows < MEMORY_ROWS // 2:
+            self._full = False
+        elif self._rows >= MEMORY_ROWS:
+            self._full = True
+
+    def _is_away(self) -> bool:
+        """Whether the database has not taken anything for longer than a moment."""
+        if self.is_spooling and not self._database.is_ready:
+            return True
+        since_s = self._committer.away_since_s
+        return self._waited_s() > MOMENT_S or (since_s is not None and time.monotonic() - since_s > MOMENT_S)
+
+    def _waited_s(self) -> float:
+        """How long the batch that is being committed has been waiting for that."""
+        return 0.0 if self._current is None else time.monotonic() - self._current_since_s
+
+    def _flush(self, spool: Spool) -> bool:
+        """Put into the spool whatever is in memory only. False if it does not take it."""
+        waiting = [one for one in (self._current, *self._queue) if one is not None and not one.frames]
+        if not waiting:
+            return True
+        began = spool.is_empty
         try:
-            await self._store(connection, Work(covered=covered), careful=True)
-        except REFUSALS as error:  # an instrument that somebody deleted; what is not called covered is fetched again
-            log.error("coverage is refused and left out", claims=len(covered), reason=first_line(error))
-
-    async def _store(self, connection: AsyncConnection[Any], work: Work, *, careful: bool) -> None:
-        stored = await self._storing.store(connection, work, careful=careful)
-        self._tell_back()
-        self.counters.trades += stored.trades
-        self.counters.duplicates += stored.duplicates
-        self.counters.candles += stored.candles
-        self.counters.corrections += stored.corrections
-
-    async def _sift(self, connection: AsyncConnection[Any], pending: Pending, work: Work) -> None:
-        """Store all of `work` but what PostgreSQL refuses, by halves. Coverage follows when this is done."""
-        try:
-            await self._store(connection, work, careful=True)
-        except REFUSALS as error:
-            halves = list(split_in_halves(work))
-            if not halves:
-                self._refuse(pending, work, error)
-            for half in halves:
-                await self._sift(connection, pending, half)
-
-    def _refuse(self, pending: Pending, work: Work, error: Exception) -> None:
-        for row in work.rows:
-            self._tell_refused(pending.instrument(row[0]), row[3], error)
-            self._hole(row[0], "trades", (row[3].ts_us, row[3].ts_us + 1))
-        for instrument_id, candle in work.candles:
-            self._tell_refused(pending.instrument(instrument_id), candle, error)
-            self._hole(instrument_id, "candles", (candle.ts_us, candle.ts_us + MINUTE_US))
-        pending.without([*work.rows], [candle for _, candle in work.candles])
-        self.counters.refused += len(work.rows) + len(work.candles)
-
-    def _hole(self, instrument_id: int, kind: Kind, moment: Range) -> None:
-        key = (instrument_id, kind)
-        self._holes[key] = coverage.add(self._holes.get(key, []), moment)
-
-    def _without_holes(self, covered: dict[Claim, list[Range]]) -> dict[Claim, list[Range]]:
-        """What may be claimed: not the moments of rows that were refused."""
-        if not self._holes:
-            return covered
-        return {
-            claim: coverage.subtract(ranges, self._holes.get((claim[0].id, claim[1]), []))
-            for claim, ranges in covered.items()
-        }
-
-    # --- connection
-
-    async def _connected(self) -> AsyncConnection[Any]:
-        if self._connection is None or self._connection.closed:
-            self._connection = await self._database.connect()
-        return self._connection
-
-    async def _disconnect(self) -> None:
-        if self._connection is not None:
-            connection, self._connection = self._connection, None
-            await connection.close()
-
-    def _sever(self) -> None:
-        """End whatever waits for the server: to libpq it looks as if the server had closed the connection."""
-        if self._connection is None or self._connection.closed:
-            return
-        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._connection.fileno())) as end:
-            end.shutdown(socket.SHUT_RDWR)  # suppressed: it is gone already
+            written = spool.append(waiting)
+        except (SpoolFull, OSError) as error:
+            self._tell_refused(error)
+            return False
+        rows = sum(map(len, waiting))
+        if self._current is not None and not self._current.frames:
+            self._current.frames = 1
+        self._queue.clear()
+        for pending in waiting:
+            self._known.update(((one.exchange, one.symbol), one) for one in pending.instruments())
+        self.counters.spooled += rows
+        self.counters.spooled_bytes += written
+        self._count()
+        self._tell_taken(rows, began=began)
+        return True
 
     # --- telling
 
-    def _tell_committed(self, pending: Pending) -> None:
-        self.counters.commits += 1
-        self.counters.duplicates += pending.duplicates
-        self.counters.corrections += pending.corrections
-        if self._on_commit is not None:
-            try:
-                self._on_commit(pending.batch())
-            except Exception:  # what others do with a committed batch must not end the storing of the next
-                log.exception("batch is committed, but telling others failed")
-
-    def _tell_away(self, error: Exception) -> None:
-        if self._away_since_s is None:
-            self._away_since_s = time.monotonic()
+    def _tell_taken(self, rows: int, *, began: bool) -> None:
+        if self._refused_at_s is not None:
+            log.info("spool takes rows again", after_s=round(time.monotonic() - self._refused_at_s, 1), rows=rows)
+            self._refused_at_s, self._told_refused_s = None, float("-inf")
+        elif began:
             log.warning(
-                "postgresql does not take rows, they wait and are tried again until it does",
-                backlog=self._backlog,
-                reason=first_line(error),
-                error=type(error).__name__,
-                retry_in_s=RETRY_MIN_S,
+                "rows go to the spool on disk until the database has taken all of them",
+                waited_s=round(self._waited_s(), 1),
+                rows=rows,
             )
 
-    def _tell_back(self) -> None:
-        if self._away_since_s is not None:
-            log.info(
-                "postgresql takes rows again, storing what waited",
-                backlog=self._backlog,
-                away_s=round(time.monotonic() - self._away_since_s, 1),
-            )
-            self._away_since_s = None
+    def _tell_emptied(self) -> None:
+        if self._spool is not None and self._spool.is_empty:
+            log.info("spool is stored and empty, rows go straight to the database again", spooled=self.counters.spooled)
 
-    def _tell_refused(self, instrument: Instrument, value: Trade | Candle, error: Exception) -> None:
+    def _tell_refused(self, error: Exception) -> None:
+        now_s = time.monotonic()
+        if self._refused_at_s is None:
+            self._refused_at_s = now_s
+        if now_s - self._told_refused_s < REFUSED_REPEAT_S:
+            return
+        self._told_refused_s = now_s
         log.error(
-            "row is refused and left out, the rest is stored",
-            exchange=instrument.exchange,
-            symbol=instrument.symbol,
-            row=value._asdict(),
-            reason=first_line(error),
-            error=type(error).__name__,
+            "spool takes no more rows: they wait in memory; when that is full too, live trades are left out and "
+            "fetched later, candles are kept",
+            reason=str(error),
+            memory_rows=self._rows,
+            memory_limit=MEMORY_ROWS,
+            spool_rows=self._spool.rows if self._spool is not None else 0,
+            retry_in_s=REFUSED_PAUSE_S,
         )
-
-
-def _candles(pending: Pending) -> list[tuple[int, Candle]]:
-    return [(instrument.id, candle) for instrument, candle in pending.candles.values()]

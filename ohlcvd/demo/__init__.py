@@ -8,14 +8,11 @@ end the market is frozen, what the exchange says it sent is read back from it, a
 import asyncio
 import contextlib
 import shutil
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 
 from ohlcvd.daemon import status
 from ohlcvd.database import Database, candles_of, trades_of
@@ -24,7 +21,7 @@ from ohlcvd.demo.exchange import LocalExchange
 from ohlcvd.demo.processes import DaemonProcess, write_configuration
 from ohlcvd.errors import Exit
 from ohlcvd.market import MINUTE_US, SECOND_US
-from ohlcvd.status import render
+from ohlcvd.watch import frame, stop_signals
 
 EXCHANGES = ("kraken", "binance")
 SYMBOLS = 10
@@ -41,7 +38,7 @@ def main(*, seconds: float | None) -> int:
     folder = Path(tempfile.mkdtemp(prefix="ohlcvd-demo-"))
     with contextlib.ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stop = stack.enter_context(_stop_signals())
+        stop = stack.enter_context(stop_signals())
         print(f"starting a local exchange, PostgreSQL, Valkey and ohlcvd in {folder}", flush=True)
         exchange = stack.enter_context(LocalExchange(folder, symbols=SYMBOLS, trades_per_s=TRADES_PER_S))
         markets = {name: exchange.symbols(name) for name in EXCHANGES}
@@ -57,22 +54,6 @@ def main(*, seconds: float | None) -> int:
     return _conclude(comparison, clean)
 
 
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that INT and TERM set: the demo then ends as if its time were over."""
-    stop = threading.Event()
-
-    def ask(_signum: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _watch(daemon: DaemonProcess, stop: threading.Event, seconds: float | None) -> None:
     """Show the status until the time is over: a table in place on a terminal, a line every five seconds elsewhere."""
     terminal = sys.stdout.isatty()
@@ -80,11 +61,13 @@ def _watch(daemon: DaemonProcess, stop: threading.Event, seconds: float | None) 
     while not stop.is_set() and time.monotonic() < end:
         report = status(daemon.config)
         if terminal:
-            print("\x1b[H\x1b[2J" + render(report) + "\n\nCtrl-C ends the demo and compares", flush=True)
+            print(frame(report, "Ctrl-C ends the demo and compares"), end="", flush=True)
         else:
             children = (f"{child.name} {child.state} {child.counters.get('trades', 0)}" for child in report.children)
             print(f"trades stored: {', '.join(children)}", flush=True)
         stop.wait(min(1.0 if terminal else 5.0, max(0.0, end - time.monotonic())))
+    if terminal:
+        print()
 
 
 async def _compare(address: str, exchange: LocalExchange, markets: dict[str, list[str]], live_us: int) -> Comparison:

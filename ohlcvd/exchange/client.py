@@ -4,9 +4,10 @@ ccxt's `Client.receive_loop` empties the receive buffer without yielding, so its
 a message handler ends it silently: the waiting `watch_*` then hangs for ever. `StreamClient` takes its place under
 ccxt's own `open`, `send`, `ping_loop` and `close`:
 
-- one reader task for each connection; it yields every hundred frames and stops while the gate is shut, so that the
-  socket itself fills up and the venue waits (TCP), and nothing is dropped;
+- one reader task for each connection; it takes at most AT_ONCE frames that wait already in one go, then yields, and
+  stops while the gate is shut, so that the socket itself fills up and the venue waits (TCP), and nothing is dropped;
 - the raw text of each frame goes to `tap` first; only what the tap does not take is decoded and handed to ccxt;
+- `pause` is called behind the frames taken in one go, before anything else may run: a tap may gather rows until then;
 - an exception in either is reported to `on_fault` and reading goes on;
 - every task it starts is kept and ended by `shut`.
 
@@ -22,12 +23,13 @@ from typing import Any
 import aiohttp
 
 from ohlcvd.exchange import loading
+from ohlcvd.exchange.allowance import Allowance, Charge
 from ohlcvd.exchange.exact import decode
 
 _Client: Any = loading.ccxt_name("ccxt.async_support.base.ws.client", "Client")
 _NetworkError: Any = loading.ccxt_name("ccxt.base.errors", "NetworkError")
 
-_YIELD_EVERY = 100  # frames
+AT_ONCE = 250  # frames; some 5 ms
 _CLOSE_S = 1.0  # how long a closing handshake may take; aiohttp's own 10 s would hold every shutdown
 
 
@@ -72,6 +74,7 @@ class StreamClient(_Client):  # type: ignore[misc]
     gate: Gate
     tap: Callable[[str], bool]
     frames: int
+    pause: Callable[[], None]
     on_fault: Callable[[str, Exception], None]
     last_frame_s: float
     is_gone: bool
@@ -81,13 +84,14 @@ class StreamClient(_Client):  # type: ignore[misc]
     def adopt(self, gate: Gate, tap: Callable[[str], bool], on_fault: Callable[[str, Exception], None]) -> None:
         self.gate = gate
         self.tap = tap
+        self.pause = _nothing
         self.on_fault = on_fault
         self.frames = 0
         self.last_frame_s = time.monotonic()
         self.is_gone = False
         self.tasks = set()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
         task = self.asyncio_loop.create_task(work)
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
@@ -95,25 +99,35 @@ class StreamClient(_Client):  # type: ignore[misc]
     def connect(self, session: Any, backoff_delay: float = 0) -> Any:
         if not self.connection and not self.connecting:
             self.connecting = True
-            self._start(self.open(session, backoff_delay))
+            self.start(self.open(session, backoff_delay))
         return self.connected
 
     def create_connection(self, session: aiohttp.ClientSession) -> Any:
         return super().create_connection(_QuickClose(session))
 
     def receive_loop(self) -> None:
-        self._start(self._read())
+        self.start(self._read())
 
     async def _read(self) -> None:
-        frames = 0
         try:
             while not self.closed():
-                message = await self.receive()
+                message = await self.connection.receive()
                 if not self.gate.is_open:
                     await self.gate.wait()
-                self.handle_message(message)
-                frames += 1
-                if frames % _YIELD_EVERY == 0:
+                self.last_frame_s = time.monotonic()
+                # While much waits, a pong stands behind it for longer than ccxt waits: whatever came shows life.
+                self.lastPong = time.time_ns() // 1_000_000
+                try:
+                    self.handle_message(message)
+                    waiting: Any = getattr(self.connection._reader, "_buffer", ())
+                    for _ in range(min(AT_ONCE, len(waiting))):
+                        if waiting[0][0].type is not aiohttp.WSMsgType.TEXT:
+                            break
+                        # it is here already, so nobody else gets a turn
+                        self._take((await self.connection.receive()).data)
+                finally:
+                    self._pause()
+                if waiting:
                     await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 the reader's edge: whatever ended it must end the connection visibly
             self.on_error(_NetworkError(f"reading failed: {type(error).__name__}: {error}"))
@@ -121,26 +135,39 @@ class StreamClient(_Client):  # type: ignore[misc]
         if not self.error:
             self.on_close(1006)
 
+    def _pause(self) -> None:
+        try:
+            self.pause()
+        except Exception as error:  # noqa: BLE001 no row, however wrong, may end the reading
+            self.on_fault("", error)
+
     def handle_message(self, message: Any) -> None:
-        self.last_frame_s = time.monotonic()
-        if message.type == aiohttp.WSMsgType.PING:
-            self._start(self._pong(message.data))
-        elif message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
-            self.frames += 1
+        if message.type is aiohttp.WSMsgType.TEXT:
+            self._take(message.data)
+        elif message.type is aiohttp.WSMsgType.BINARY:
             try:
                 super().handle_message(message)
             except Exception as error:  # noqa: BLE001 no frame, however wrong, may end the reading
                 self.on_fault(str(message.data), error)
+        elif message.type is aiohttp.WSMsgType.PING:
+            self.start(self._pong(message.data))
         else:
             super().handle_message(message)
 
+    def _take(self, text: str) -> None:
+        self.frames += 1
+        try:
+            if not self.tap(text):
+                self.on_message_callback(self, decode(text) if text.lstrip()[:1] in ("{", "[") else text)
+        except Exception as error:  # noqa: BLE001 no frame, however wrong, may end the reading
+            self.on_fault(text, error)
+
     def handle_text_or_binary_message(self, data: Any) -> None:
         text = data.decode() if self.decompressBinary and isinstance(data, bytes) else data
-        if isinstance(text, str) and self.tap(text):
-            return
-        if isinstance(text, str) and text.lstrip()[:1] in ("{", "["):
-            text = decode(text)
-        self.on_message_callback(self, text)
+        if isinstance(text, str):
+            self._take(text)
+        else:
+            self.on_message_callback(self, text)
 
     async def _pong(self, data: bytes) -> None:
         try:
@@ -153,7 +180,7 @@ class StreamClient(_Client):  # type: ignore[misc]
         self.reject(error)
         self.on_error_callback(self, error)
         if not self.closed():
-            self._start(self.close(1006))
+            self.start(self.close(1006))
 
     def on_close(self, code: int) -> None:
         if self.is_gone:
@@ -162,7 +189,7 @@ class StreamClient(_Client):  # type: ignore[misc]
         if not self.error:
             self.reject(_NetworkError(f"connection closed by the server, code {code}"))
         self.on_close_callback(self, code)
-        self._start(self.aiohttp_close())
+        self.start(self.aiohttp_close())
 
     async def shut(self) -> None:
         """Close the connection and end every task of this client; takes at most about a second."""
@@ -177,6 +204,10 @@ class StreamClient(_Client):  # type: ignore[misc]
             await self.connection.close()
 
 
+def _nothing() -> None:
+    """What a pause is to a tap that gathers nothing."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; ccxt likes to add whole pages."""
     return next(iter(str(error).splitlines()), "") or "no reason given"
@@ -186,7 +217,8 @@ def first_line(error: BaseException) -> str:
 def exchange_class(name: str) -> Any:
     """The ccxt class of an exchange with `StreamClient` connections and exact numbers.
 
-    Its instances need `gate`, `tap`, `on_fault` and `on_end` before the first connection.
+    Its instances need `gate`, `tap`, `on_fault` and `on_end` before the first connection, `allowance` before the first
+    question; ccxt's own limiter is not used.
     """
     base = loading.venue_class(name)
 
@@ -195,6 +227,7 @@ def exchange_class(name: str) -> Any:
         tap: Callable[[str], bool]  # for connections that ccxt opens; returns whether it took the frame
         on_fault: Callable[[str, Exception], None]
         on_end: Callable[[str], None]  # a connection has ended, why
+        allowance: Allowance
 
         def client(self, url: str) -> Any:
             known = url in (self.clients or {})
@@ -203,6 +236,16 @@ def exchange_class(name: str) -> Any:
                 client.__class__ = StreamClient
                 client.adopt(self.gate, self.tap, self.on_fault)
             return client
+
+        def calculate_rate_limiter_cost(
+            self, api: Any, method: Any, path: Any, params: Any, config: Any = None
+        ) -> Charge:
+            # ccxt hands this on to `throttle` as it is
+            cost = super().calculate_rate_limiter_cost(api, method, path, params, config or {})
+            return self.allowance.charge(path, params, float(cost))
+
+        async def throttle(self, cost: Any = None) -> None:
+            await self.allowance.turn(Charge(0.0, None) if cost is None else cost)
 
         def on_error(self, client: Any, error: Exception) -> None:
             super().on_error(client, error)
@@ -216,7 +259,7 @@ def exchange_class(name: str) -> Any:
             try:
                 if base.is_json_encoded_object(http_response):
                     return decode(http_response)
-            except ValueError:
+            except (ValueError, RecursionError):
                 pass  # as ccxt does: an answer that is no JSON comes back as text, and the caller refuses it
             return None
 

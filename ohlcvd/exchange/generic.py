@@ -14,15 +14,16 @@ an id gets one from its time, price, amount, side and its ordinal among equals.
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from ohlcvd.errors import ExchangeError
 from ohlcvd.exchange import history, loading
 from ohlcvd.exchange.client import Gate, first_line
 from ohlcvd.exchange.exact import digits, whole
+from ohlcvd.exchange.identity import IdMaker
 from ohlcvd.exchange.incoming import Incoming
-from ohlcvd.exchange.pacing import Backoff, SilenceWatch
+from ohlcvd.exchange.pacing import Backoff, SilenceWatch, refused_pause_s
 from ohlcvd.exchange.sink import StreamCounters, StreamSink, TradePage
 from ohlcvd.exchange.venue import BadRow, CandleRow, Silence, TradeRows, missing
 from ohlcvd.log import ComponentLogger
@@ -32,29 +33,13 @@ _ArrayCache: Any = loading.ccxt_name("ccxt.async_support.base.ws.cache", "ArrayC
 _NetworkError: Any = loading.ccxt_name("ccxt.base.errors", "NetworkError")
 _BaseError: Any = loading.ccxt_name("ccxt.base.errors", "BaseError")
 
-REFUSED_PAUSE_S = 60.0
 TRUST_AFTER_S = 10.0
 _TICK_S = 1.0
 _ANNOUNCE_S = 0.2
 _FULL_PAGE = 100  # rows; where the venue chooses the size of a page, a fuller one may go on
 _SILENCE = Silence(data_s=10.0, any_s=75.0, quiet_s=75.0)
-_WATCH: dict[Kind, str] = {"trades": "watchTrades", "candles": "watchOHLCV"}
-
-
-class IdMaker:
-    """Ids for trades without one: the same trades give the same ids, in a stream and in a page of history."""
-
-    def __init__(self) -> None:
-        self._ts_us = 0
-        self._equals: dict[str, int] = {}
-
-    def id_of(self, ts_us: int, price: str, amount: str, side: str) -> str:
-        if ts_us != self._ts_us:
-            self._ts_us = ts_us
-            self._equals.clear()
-        same = f"{ts_us}-{price}-{amount}-{side}"
-        ordinal = self._equals[same] = self._equals.get(same, 0) + 1
-        return f"{same}-{ordinal}"
+WATCH: dict[Kind, str] = {"trades": "watchTrades", "candles": "watchOHLCV"}
+_UNWATCH: dict[Kind, str] = {"trades": "unWatchTrades", "candles": "unWatchOHLCV"}
 
 
 def parse_trade(row: Any, ids: IdMaker) -> Trade:
@@ -105,14 +90,14 @@ class _Caches(dict[str, Any]):
 
 
 class GenericStream:
-    """One task for each (symbol, kind)."""
+    """One task for each (symbol, kind); symbols may be added and removed before and while it runs."""
 
     def __init__(
-        self, exchange: Any, symbols: Sequence[str], sink: StreamSink, incoming: Incoming, counters: StreamCounters,
+        self, exchange: Any, names: dict[str, str], sink: StreamSink, incoming: Incoming, counters: StreamCounters,
         gate: Gate, log: ComponentLogger, time_of_venue: Callable[[], Awaitable[int]],
     ) -> None:  # fmt: skip
         self._exchange = exchange
-        self._symbols = symbols
+        self._names = names  # in ccxt's rows -> symbol; filled here, read by `incoming`
         self._sink = sink
         self._incoming = incoming
         self._counters = counters
@@ -120,36 +105,73 @@ class GenericStream:
         self._log = log
         self._time_of_venue = time_of_venue
         self._live: set[tuple[str, Kind]] = set()
-        self._ids = {symbol: IdMaker() for symbol in symbols}
+        self._ids: dict[str, IdMaker] = {}
+        self._wanted: dict[tuple[str, Kind], asyncio.Task[None] | None] = {}
+        self._refusals: dict[tuple[str, Kind], int] = {}
+        self._group: asyncio.TaskGroup | None = None
         self._fresh: set[tuple[str, Kind]] = set()  # no data since the subscription
         self._trusted_from_s: dict[tuple[str, Kind], float] = {}  # subscribed and not announced
         self._renewed: set[tuple[str, Kind]] = set()  # ended while the venue was asked for its time
         self._arrived: dict[str, list[Trade]] = {}
 
-    async def run(self, kinds: Collection[Kind]) -> None:
-        """Until cancelled."""
+    def add(self, symbol: str, name: str, kinds: Collection[Kind]) -> None:
+        """Subscribe; what it already has is left alone."""
+        self._names[name] = symbol
+        self._ids.setdefault(symbol, IdMaker())
+        for kind in sorted(kinds, reverse=True):  # trades first
+            if (symbol, kind) not in self._wanted:
+                self._wanted[symbol, kind] = None
+                self._start(symbol, kind)
+
+    def remove(self, symbol: str) -> None:
+        """Unsubscribe where ccxt can; the sink hears no more of it. A few of its rows may still come."""
+        for key in [key for key in self._wanted if key[0] == symbol]:
+            task = self._wanted.pop(key)
+            if task is not None:
+                task.cancel()
+            self._live.discard(key)
+            self._trusted_from_s.pop(key, None)
+            self._renewed.add(key)
+            self._refusals.pop(key, None)
+            if self._group is not None and self._exchange.has.get(_UNWATCH[key[1]]):
+                self._group.create_task(self._unwatch(*key))
+
+    async def run(self) -> None:
+        """Until cancelled, also with nothing to do."""
         self._exchange.trades = _Caches(self._on_trade)
         self._exchange.on_end = self._on_end
         self._exchange.on_fault = self._on_fault
         try:
             async with asyncio.TaskGroup() as group:
+                self._group = group
                 group.create_task(self._watch_silence())
                 group.create_task(self._announce_all())
-                for kind in sorted(kinds, reverse=True):  # trades first
-                    for symbol in self._symbols:
-                        group.create_task(self._keep(symbol, kind))
+                for key in self._wanted:
+                    self._start(*key)
         finally:
+            self._group = None
             for symbol, kind in list(self._live):
                 self._interrupt(symbol, kind, "the stream was stopped")
             self._exchange.on_end = lambda reason: None
-            for client in list((self._exchange.clients or {}).values()):
+            for client in self._clients():
+                self._exchange.clients.pop(client.url, None)
                 await client.shut()
-            self._exchange.clients = {}
+
+    def _start(self, symbol: str, kind: Kind) -> None:
+        if self._group is not None:
+            self._wanted[symbol, kind] = self._group.create_task(self._keep(symbol, kind))
+
+    async def _unwatch(self, symbol: str, kind: Kind) -> None:
+        """Where it fails, what still comes is not looked at."""
+        try:
+            if kind == "trades":
+                await self._exchange.un_watch_trades(symbol)
+            else:
+                await self._exchange.un_watch_ohlcv(symbol, "1m")
+        except (_BaseError, KeyError, ValueError, TypeError) as error:
+            self._log.debug("%s does not unsubscribe %s: %s", self._exchange.id, symbol, first_line(error))
 
     async def _keep(self, symbol: str, kind: Kind) -> None:
-        if not self._exchange.has.get(_WATCH[kind]):
-            self._sink.on_refused(symbol, kind, f"ccxt has no live {kind} for {self._exchange.id}")
-            return
         backoff, key = Backoff(), (symbol, kind)
         while True:
             began_s = time.monotonic()
@@ -158,20 +180,24 @@ class GenericStream:
             try:
                 await self._follow(symbol, kind)
             except _NetworkError as error:
-                backoff.ended(key in self._live, time.monotonic() - began_s)
+                ended_s = time.monotonic()
+                backoff.ended(key in self._live, ended_s - began_s, ended_s)
                 self._interrupt(symbol, kind, first_line(error))
                 self._trusted_from_s.pop(key, None)
-                await asyncio.sleep(backoff.pause_s(random.random()))
+                # they share connections: those of one end together, and the first to come back opens it for all
+                pause_s = backoff.pause_s(random.random(), len(self._wanted), spread_s=0.0)
+                self._counters.cut(key, first_line(error), time.time_ns() // 1000, pause_s)
+                await asyncio.sleep(pause_s)
             except _BaseError as error:
-                self._refuse(symbol, kind, f"{type(error).__name__}: {first_line(error)}")
                 self._trusted_from_s.pop(key, None)
-                await asyncio.sleep(REFUSED_PAUSE_S)
+                await asyncio.sleep(self._refuse(symbol, kind, f"{type(error).__name__}: {first_line(error)}"))
 
     async def _follow(self, symbol: str, kind: Kind) -> None:
         """Watch until ccxt raises.
 
         ccxt tells a waiting call only: between the end of one and the beginning of the next nothing else may run.
         """
+        await self._exchange.allowance.silence()
         while True:
             if kind == "trades":
                 await self._exchange.watch_trades(symbol)
@@ -245,6 +271,8 @@ class GenericStream:
                 del self._trusted_from_s[key]
                 self._fresh.discard(key)
                 self._live.add(key)
+                self._refusals.pop(key, None)
+                self._counters.whole(key)
                 self._sink.on_subscribed(*key, venue_us)
 
     def _interrupt(self, symbol: str, kind: Kind, reason: str) -> None:
@@ -253,14 +281,19 @@ class GenericStream:
             self._live.discard((symbol, kind))
             self._sink.on_interrupted(symbol, kind, reason)
 
-    def _refuse(self, symbol: str, kind: Kind, reason: str) -> None:
+    def _refuse(self, symbol: str, kind: Kind, reason: str) -> float:
+        """Returns for how long it is left alone."""
+        key = (symbol, kind)
         self._interrupt(symbol, kind, reason)
+        refusals = self._refusals[key] = self._refusals.get(key, 0) + 1
+        pause_s = refused_pause_s(refusals, random.random())
         self._log.error(
-            f"subscription to the {kind} of {symbol} refused: {reason}; asked again in {REFUSED_PAUSE_S:.0f} s",
+            f"subscription to the {kind} of {symbol} refused: {reason}; asked again in {pause_s:.0f} s",
             exchange=self._exchange.id,
             symbol=symbol,
         )
         self._sink.on_refused(symbol, kind, reason)
+        return pause_s
 
     def _on_fault(self, text: str, error: Exception) -> None:
         """A frame that ccxt cannot read, of whichever market."""
@@ -280,14 +313,18 @@ class GenericStream:
         for symbol, kind in list(self._live):
             self._interrupt(symbol, kind, reason)
             self._trusted_from_s[symbol, kind] = time.monotonic() + TRUST_AFTER_S
-        self._ids = {symbol: IdMaker() for symbol in self._symbols}
+        self._ids = {symbol: IdMaker() for symbol in self._ids}
+
+    def _clients(self) -> list[Any]:
+        """The connections that ccxt has opened; those of fast paths are taken care of there."""
+        return [client for client in (self._exchange.clients or {}).values() if client.tap is self._exchange.tap]
 
     async def _watch_silence(self) -> None:
         watches: dict[Any, SilenceWatch] = {}
         while True:
             await asyncio.sleep(_TICK_S)
             now_s = time.monotonic()
-            clients = [client for client in self._exchange.clients.values() if client.isConnected]
+            clients = [client for client in self._clients() if client.isConnected]
             watches = {client: watches.get(client) or SilenceWatch(_SILENCE, now_s) for client in clients}
             for client, watch in watches.items():
                 if not self._gate.is_open:

@@ -6,23 +6,26 @@ the registry have a fast path; all others go the generic way (see generic.py, wi
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ohlcvd.errors import ConfigError, ExchangeError, ExchangeUnavailable, MalformedAnswer, UnknownSymbol
 from ohlcvd.exchange import catalog, history, urls
+from ohlcvd.exchange.allowance import Allowance
+from ohlcvd.exchange.bans import Bans
 from ohlcvd.exchange.client import Gate, exchange_class
 from ohlcvd.exchange.clock import VenueClock
-from ohlcvd.exchange.generic import GenericHistory, GenericStream
-from ohlcvd.exchange.incoming import Incoming
-from ohlcvd.exchange.registry import FAST_VENUES
+from ohlcvd.exchange.generic import GenericHistory
+from ohlcvd.exchange.limits import rules_of
+from ohlcvd.exchange.live import LiveStreams, Ways
+from ohlcvd.exchange.registry import FAST_VENUES, fast_venue
 from ohlcvd.exchange.rejects import Rejects
 from ohlcvd.exchange.sink import StreamCounters, StreamSink, TradePage
-from ohlcvd.exchange.stream import VenueStream
+from ohlcvd.exchange.venue import CandleHistory, TradeHistory, VenueTime
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import Candle, Kind
+from ohlcvd.market import Candle, Kind, Trade
 
 if TYPE_CHECKING:
     from ohlcvd.config import ExchangeConfig
@@ -41,6 +44,7 @@ class HandlerConfig:
     rest_url: str | None = None
     ws_url: str | None = None
     use_sandbox: bool = False
+    proxy: str | None = None
 
 
 class ExchangeHandler:
@@ -50,22 +54,28 @@ class ExchangeHandler:
         if config.name in catalog.CLOSED or config.name not in catalog.EXCHANGE_IDS:
             raise ConfigError(catalog.CLOSED.get(config.name, f"ccxt has no exchange {config.name!r}"))
         self.name = config.name
-        self.config = HandlerConfig(config.name, config.rest_url, config.ws_url, config.sandbox)
+        self.config = HandlerConfig(config.name, config.rest_url, config.ws_url, config.sandbox, config.proxy)
         self.counters = StreamCounters()
         self.clock = VenueClock()
-        self._venue = FAST_VENUES.get(config.name)
+        self._fast = FAST_VENUES.get(config.name, ())
         self._now_us = now_us
         self._log = get_component_logger(f"ohlcvd.exchange.{config.name}")
         self._rejects = Rejects(config.name, self.counters, self._log)
         self._gate = Gate()
+        self._bans = Bans(config.bans, config.name, self._log)
         self._connections: set[int] = set()
         self._exchange: Any = None
+        self._listed: dict[str, bool] = {}
+        self._read: dict[str, Any] = {}  # markets as just read, until it is decided which are kept
 
     # connecting
 
-    async def connect(self, markets: Sequence[Mapping[str, Any]] | None = None) -> None:
+    async def connect(
+        self, markets: Sequence[Mapping[str, Any]] | None = None, listed: Mapping[str, bool] | None = None
+    ) -> None:
         """Make the ccxt instance and load the markets, or take those given (ccxt's market structures).
 
+        `listed`: what `symbols` is to say, when the markets given are not all that there are.
         Raises ExchangeUnavailable when the exchange is out of reach or lists nothing.
         """
         if self._exchange is not None:
@@ -85,10 +95,13 @@ class ExchangeHandler:
             await exchange.close()
             raise
         self._exchange = exchange
+        self._listed = dict(listed) if listed is not None else _listing(exchange.markets.values())
         self._log.info("connected: %d markets", len(exchange.markets), exchange=self.name)
 
     def _made(self) -> Any:
-        options = {**(self._venue.options if self._venue else {}), "newUpdates": True}
+        options: dict[str, Any] = {"newUpdates": True}
+        for venue in self._fast:
+            options |= venue.options
         exchange = exchange_class(self.name)(
             {"asyncio_loop": asyncio.get_running_loop(), "enableRateLimit": True, "number": str, "options": options}
         )
@@ -96,10 +109,16 @@ class ExchangeHandler:
         exchange.newUpdates = True
         # Currencies are asked of some venues with every load of markets; nothing here needs them.
         exchange.has["fetchCurrencies"] = False
+        exchange.allowance = Allowance(self.name, rules_of(self.name), exchange.rateLimit / 1000, self._bans)
         exchange.gate = self._gate
         exchange.tap = self._count_frame
         exchange.on_fault = lambda text, error: self._rejects.reject("frame", f"{type(error).__name__} {error}", text)
         exchange.on_end = lambda reason: None
+        if self.config.proxy is not None:
+            exchange.httpProxy = exchange.wsProxy = self.config.proxy
+        exchange.ws_server = self.config.ws_url
+        for venue in self._fast:
+            venue.adapt(exchange)
         if self.config.use_sandbox:
             self._use_sandbox(exchange)
         exchange.urls["api"] = urls.moved(exchange.urls["api"], self.config.rest_url, self.config.ws_url)
@@ -112,6 +131,7 @@ class ExchangeHandler:
 
     def _count_frame(self, text: str) -> bool:
         self.counters.frames += 1
+        self._rejects.unread(text)
         return False
 
     async def close(self) -> None:
@@ -129,7 +149,34 @@ class ExchangeHandler:
 
     def symbols(self) -> Mapping[str, bool]:
         """Every symbol that the exchange lists, and whether it is traded now."""
-        return {symbol: market.get("active") is not False for symbol, market in self._ccxt.markets.items()}
+        _ = self._ccxt  # not before it is connected
+        return self._listed
+
+    async def read_markets(self) -> Mapping[str, bool]:
+        """Ask again what the exchange lists; `symbols` says it from then on."""
+        exchange = self._ccxt
+        rows = await history.ask(exchange, "its markets", exchange.fetch_markets)
+        listed = history.read(self.name, "its markets", rows, lambda: _listing(rows))
+        if not listed:
+            raise MalformedAnswer(f"{self.name} answered the question for its markets with none")
+        self._listed = listed
+        self._read = {row["symbol"]: row for row in rows}
+        return listed
+
+    def has_markets(self, symbols: Iterable[str]) -> bool:
+        """Whether the structures of all these are at hand."""
+        return all(symbol in self._ccxt.markets or symbol in self._read for symbol in symbols)
+
+    def keep_markets(self, symbols: Collection[str]) -> list[Mapping[str, Any]]:
+        """Forget the structures of all other markets: there may be thousands. Returns those kept, ccxt's structures."""
+        exchange, read = self._ccxt, self._read
+        kept = [exchange.markets.get(symbol) or read.get(symbol) for symbol in symbols]
+        markets = [market for market in kept if market is not None]
+        if exchange.markets.keys() != set(symbols) and markets:
+            exchange.set_markets(markets)
+            markets = [exchange.markets[market["symbol"]] for market in markets]
+        self._read = {}
+        return markets
 
     @property
     def _ccxt(self) -> Any:
@@ -145,33 +192,19 @@ class ExchangeHandler:
 
     # live
 
+    def live(self, kinds: Collection[Kind], sink: StreamSink) -> LiveStreams:
+        """Live streams into `sink`, with no symbols yet. Several may run at once, but only one the generic way."""
+        ways = Ways(
+            self._ccxt, self.clock, self._rejects, self.counters, self._gate, self._log, self._now_us,
+            self._venue_time_after, self._latest_trades, self._connections,
+        )  # fmt: skip
+        return LiveStreams(ways, kinds, sink)
+
     async def stream(self, symbols: Sequence[str], kinds: Collection[Kind], sink: StreamSink) -> None:
-        """Keep these streams flowing into `sink` until cancelled.
-
-        Calls with different symbols or kinds may run at once, but only one on a venue without a fast path.
-        """
-        exchange = self._ccxt
-        names: dict[str, str] = {}  # in the venue's frames -> symbol
-        for symbol in dict.fromkeys(symbols):
-            name = self._name_in_frames(symbol)
-            if name is not None and name not in names:
-                names[name] = symbol
-                continue
-            reason = f"{self.name} does not list {symbol}" if name is None else f"{names[name]} has the same name there"
-            for kind in kinds:
-                sink.on_refused(symbol, kind, reason)
-        incoming = Incoming(names, sink, self.clock, self._rejects, self._now_us)
-        shared = (sink, incoming, self.counters, self._gate, self._log, self._venue_time_after)
-        if self._venue is None:
-            await GenericStream(exchange, list(names.values()), *shared).run(kinds)
-        else:
-            await VenueStream(exchange, self._venue, names, *shared, self._connections).run(kinds)
-
-    def _name_in_frames(self, symbol: str) -> str | None:
-        market = self._ccxt.markets.get(symbol)
-        if market is None:
-            return None
-        return symbol if self._venue is None else self._venue.wire_symbol(market)
+        """Keep these streams flowing into `sink` until cancelled."""
+        live = self.live(kinds, sink)
+        live.add(symbols)
+        await live.run()
 
     def pause_reading(self) -> None:
         """Take no more frames: the sockets fill up and the venue waits. Nothing is dropped."""
@@ -194,10 +227,10 @@ class ExchangeHandler:
         if since is not None:
             since_us = int(since.timestamp() * 1_000_000) if isinstance(since, datetime) else since * 1000
         market, what = self._market(symbol), f"candles of {symbol}"
-        if self._venue is None:
+        venue: object = fast_venue(self.name, market)
+        if not isinstance(venue, CandleHistory):
             candles = await GenericHistory(self._ccxt).candles(symbol, since_us, limit)
         else:
-            venue = self._venue
             answer = await self._asked(what, *venue.candles_request(market["id"], since_us, limit))
             candles = history.read(self.name, what, answer, lambda: venue.parse_candles(answer))
         candles = history.checked_candles(self.name, symbol, candles, self._now_us())
@@ -213,16 +246,20 @@ class ExchangeHandler:
         A page may begin with trades that the page before ended with.
         """
         market, what = self._market(symbol), f"trades of {symbol}"
-        if self._venue is None:
+        venue: object = fast_venue(self.name, market)
+        if not isinstance(venue, TradeHistory):
             page = await GenericHistory(self._ccxt).trades(symbol, from_id, since_us, limit)
         else:
-            venue, size = self._venue, min(limit or self._venue.page_trades, self._venue.page_trades)
+            size = min(limit or venue.page_trades, venue.page_trades)
             answer = await self._asked(what, *venue.trades_request(market["id"], from_id, since_us, size))
             page = history.read(self.name, what, answer, lambda: venue.parse_trades(answer, size))
         trades = history.checked_trades(self.name, symbol, page.trades, self._now_us())
         if from_id is None and since_us is not None:
             trades = [trade for trade in trades if trade.ts_us >= since_us]
         return TradePage(trades, page.next_cursor)
+
+    async def _latest_trades(self, symbol: str) -> list[Trade]:
+        return (await self.get_trades(symbol)).trades
 
     async def venue_time_us(self) -> int:
         """The venue's time, asked now. Feeds `clock`."""
@@ -235,10 +272,11 @@ class ExchangeHandler:
         return floor_us + resolution_us
 
     async def _venue_time(self) -> tuple[int, int]:
-        if self._venue is None:
+        venues: Sequence[object] = self._fast
+        venue = next((venue for venue in venues if isinstance(venue, VenueTime)), None)
+        if venue is None:
             time_us = await GenericHistory(self._ccxt).time_us(self._now_us)
         else:
-            venue = self._venue
             answer = await self._asked("its time", *venue.time_request())
             time_us = history.read(self.name, "its time", answer, lambda: venue.parse_time(answer))
         self.clock.observe(time_us[0], time.monotonic())
@@ -246,3 +284,8 @@ class ExchangeHandler:
 
     async def _asked(self, what: str, method: str, params: dict[str, Any]) -> Any:
         return await history.ask(self._ccxt, what, lambda: getattr(self._ccxt, method)(params))
+
+
+def _listing(markets: Iterable[Mapping[str, Any]]) -> dict[str, bool]:
+    """Symbol -> whether it is traded."""
+    return {str(market["symbol"]): market.get("active") is not False for market in markets}

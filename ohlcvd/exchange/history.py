@@ -32,10 +32,15 @@ _UNAVAILABLE = (
     _ccxt_error("ExchangeClosedByUser"),
 )  # fmt: skip
 
+_REFUSED = (_ccxt_error("RateLimitExceeded"), _ccxt_error("DDoSProtection"))
+
+# HTTP 418, "I'm a teapot", is what those are told who went on after 429; without an end it lasts two minutes at least.
+_BAN = re.compile(r"\b418\b")
+_BAN_S = 120.0
 _BANNED_UNTIL = re.compile(r"until\s+(\d{13})\b")
 Rows = TypeVar("Rows")
 
-_UNREADABLE = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+_UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
 
 async def ask(exchange: Any, what: str, call: Callable[[], Awaitable[Any]]) -> Any:
@@ -58,7 +63,10 @@ def _translated(exchange: Any, what: str, error: Any) -> ExchangeError:
     if isinstance(error, _MALFORMED) or isinstance(error.__cause__, aiohttp.ClientPayloadError):
         return MalformedAnswer(sentence)
     if isinstance(error, _UNAVAILABLE) or isinstance(error.__cause__, aiohttp.ClientError):
-        return ExchangeUnavailable(sentence, retry_after_s=_retry_after_s(exchange, error))
+        retry_after_s = _retry_after_s(exchange, error)
+        if isinstance(error, _REFUSED) or retry_after_s is not None:
+            exchange.allowance.refused(retry_after_s)
+        return ExchangeUnavailable(sentence, retry_after_s=retry_after_s)
     return ExchangeError(sentence)
 
 
@@ -68,10 +76,13 @@ def _retry_after_s(exchange: Any, error: Any) -> float | None:
         return None  # there was no answer; the headers are an older one's
     headers = {str(name).lower(): value for name, value in (exchange.last_response_headers or {}).items()}
     text = str(headers.get("retry-after", ""))
-    if re.fullmatch(r"\d{1,7}(\.\d+)?", text):
-        return float(text)
+    pauses = [float(text)] if re.fullmatch(r"\d{1,7}(\.\d+)?", text) else []
     until = _BANNED_UNTIL.search(str(error))
-    return None if until is None else max(0.0, int(until[1]) / 1000 - time.time())
+    if until is not None:
+        pauses.append(max(0.0, int(until[1]) / 1000 - time.time()))
+    if not pauses and isinstance(error, _REFUSED) and _BAN.search(str(error)):
+        pauses.append(_BAN_S)
+    return max(pauses, default=None)
 
 
 def read(exchange_id: str, what: str, answer: Any, parse: Callable[[], Rows]) -> Rows:

@@ -12,7 +12,7 @@ from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.rejects import Rejects
 from ohlcvd.exchange.sink import StreamSink
 from ohlcvd.exchange.venue import BadRow, CandleRow, TradeRows
-from ohlcvd.market import Kind, candle_fault, time_fault, trade_fault
+from ohlcvd.market import Kind, are_faultless, candle_fault, time_fault, trade_fault
 
 _NOUNS: dict[Kind, str] = {"trades": "trade", "candles": "candle"}
 
@@ -43,11 +43,14 @@ class Incoming:
 
     def deliver(self, event: TradeRows | CandleRow | BadRow) -> Lost | None:
         """Pass good rows on; the first fault, if there is one."""
+        self._rejects.read()
         if isinstance(event, BadRow):
             self._rejects.reject(_NOUNS[event.kind], event.reason, event.raw)
             return Lost(event.kind, event.reason)
-        symbol = self._symbols.get(event.wire)
         kind: Kind = "trades" if isinstance(event, TradeRows) else "candles"
+        if type(event.wire) is not str:  # whatever the frame had in its place
+            return self.deliver(BadRow(None, kind, "market is not text", str(event)))
+        symbol = self._symbols.get(event.wire)
         if symbol is None:
             self._rejects.reject(_NOUNS[kind], "market unknown or not subscribed", event)
             return None
@@ -58,10 +61,10 @@ class Incoming:
     def _trades(self, symbol: str, rows: TradeRows) -> Lost | None:
         now_us = self._now_us()
         good, lost = rows.trades, None
-        faults = [trade_fault(trade, now_us) for trade in rows.trades]
-        if any(faults):
+        if not are_faultless(rows.trades, now_us):
             good = []
-            for trade, fault in zip(rows.trades, faults, strict=True):
+            for trade in rows.trades:
+                fault = trade_fault(trade, now_us)
                 if fault is None:
                     good.append(trade)
                 else:
@@ -85,6 +88,10 @@ class Incoming:
         """The venue said that it is this late there."""
         if time_fault(venue_us, self._now_us()) is None:
             self._clock.observe(venue_us, time.monotonic())
+
+    def unread(self, text: str) -> None:
+        """A frame that nobody here reads."""
+        self._rejects.unread(text)
 
     def reject_frame(self, text: str, error: Exception) -> None:
         self._rejects.reject("frame", f"{type(error).__name__} {error}", text, error)

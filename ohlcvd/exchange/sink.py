@@ -1,6 +1,6 @@
 """Between an exchange and its collectors: the sink that a stream writes to, its counters, a page of history. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from ohlcvd.market import Candle, Kind, Trade
@@ -29,17 +29,43 @@ class StreamSink(Protocol):
     def on_interrupted(self, symbol: str, kind: Kind, reason: str) -> None:
         """Something may have been missed; a new `on_subscribed` follows when the stream is back."""
 
+    def on_doubted(self, symbol: str, kind: Kind, reason: str) -> None:
+        """As `on_interrupted`, but it may have begun as early as the last row: nothing told us of it."""
+
+    def on_reached(self, symbol: str, kind: Kind, venue_us: int) -> None:
+        """Only where an exchange is asked again and again: nothing is known yet of what happened from `venue_us` on."""
+
     def on_refused(self, symbol: str, kind: Kind, reason: str) -> None:
         """The venue refuses this subscription; it is asked again after a pause, the others are unaffected."""
 
 
+class Trouble(NamedTuple):
+    """Why a connection is not there, by the local clock: since when, and when it is tried again."""
+
+    reason: str
+    since_us: int
+    retry_us: int
+
+
 @dataclass(slots=True)
 class StreamCounters:
-    """What a handler has seen since it was made; only ever grows."""
+    """What a handler has seen since it was made; only ever grows. `troubles` are those of connections, while they last;
+    the one named "markets" is the exchange out of reach."""
 
     frames: int = 0
     reconnects: int = 0
     rejected: int = 0
+    troubles: dict[object, Trouble] = field(default_factory=dict)
+
+    def cut(self, connection: object, reason: str, now_us: int, pause_s: float) -> None:
+        """It is not there, and tried again after a pause."""
+        before = self.troubles.get(connection)
+        since_us = before.since_us if before is not None else now_us
+        self.troubles[connection] = Trouble(reason, since_us, now_us + round(pause_s * 1e6))
+
+    def whole(self, connection: object) -> None:
+        """It works again."""
+        self.troubles.pop(connection, None)
 
 
 class TradePage(NamedTuple):

@@ -1,13 +1,16 @@
 """What a venue's file gives to the common machinery: how to subscribe, how to read its frames and its history. Pure.
 
-`parse` turns one raw text frame into events. It takes the frames it knows and returns None for all others, which go
-on to ccxt. A row that does not hold what it should becomes a `BadRow` and its neighbours are still delivered; a
+A venue is a `FastVenue`. One whose history ccxt's unified calls do not give exactly is also a `CandleHistory`, a
+`TradeHistory` or a `VenueTime`. An exchange with an address for each kind of market has one `FastVenue` for each.
+
+`parse` turns one raw text frame into events. It takes the frames it knows and returns None for all others, which
+nobody reads. A row that does not hold what it should becomes a `BadRow` and its neighbours are still delivered; a
 frame that cannot be read at all raises ValueError, KeyError or TypeError.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 from ohlcvd.exchange.sink import TradePage
 from ohlcvd.market import Candle, Kind, Trade
@@ -63,6 +66,12 @@ class Pong(NamedTuple):
     venue_us: int | None
 
 
+class Question(NamedTuple):
+    """The venue wants to know whether we are alive; `answer` is to be sent."""
+
+    answer: Any
+
+
 class BadRow(NamedTuple):
     """A row that cannot be used, and what may therefore be missing from which market."""
 
@@ -72,7 +81,7 @@ class BadRow(NamedTuple):
     raw: str
 
 
-Event = TradeRows | CandleRow | Ack | Refusal | Pulse | Pong | BadRow
+Event = TradeRows | CandleRow | Ack | Refusal | Pulse | Pong | Question | BadRow
 
 
 class Request(NamedTuple):
@@ -96,30 +105,68 @@ class Silence:
     quiet_s: float | None = None
 
 
-class FastVenue(Protocol):
-    """A venue with a file of its own."""
+class OldProtocol(ValueError):
+    """A frame of a protocol that the venue, or ccxt, has given up: nothing that it says may be stored."""
 
+
+class FastVenue(Protocol):
+    """A venue, or the part of it behind one address, with a file of its own. Most derive from `venues.base`."""
+
+    kinds: tuple[Kind, ...]  # what it streams
     symbols_per_request: int
     streams_per_connection: int  # one market's trades are one stream, its candles another
     request_pace_s: float
     ping_s: float
     silence: Silence
-    page_trades: int  # the most trades that one answer of the venue's history holds
     options: Mapping[str, Any]  # for ccxt's constructor
 
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str: ...
+    def lists(self, market: Mapping[str, Any]) -> bool:
+        """Whether this market (ccxt's structure) is one of this part's."""
+
+    def adapt(self, exchange: Any) -> None:
+        """Change what ccxt's instance does differently over REST than the stream does, right after it was made."""
+
+    async def dial(self, exchange: Any, connection: int) -> str:
+        """The address of one more connection; some venues must be asked for it. Raises as ccxt does."""
+
+    def session(self) -> Self:
+        """Itself, or where frames are understood only by what came before them on their connection, a fresh copy."""
+
     def wire_symbol(self, market: Mapping[str, Any]) -> str: ...
-    def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> dict[str, Any]: ...
+    def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any: ...
+    def unsubscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
+        """None: the venue has no such message, and what it still sends is not looked at."""
+
     def ping(self, request_id: int) -> dict[str, Any] | None:
         """A message whose answer carries the venue's time, or None: then its REST time is asked."""
 
     def parse(self, text: str) -> Sequence[Event] | None: ...
+
+
+@runtime_checkable
+class CandleHistory(Protocol):
+    """Candles over REST, exactly."""
+
     def candles_request(self, market_id: str, since_us: int | None, limit: int | None) -> Request: ...
     def parse_candles(self, answer: Any) -> list[Candle]: ...
+
+
+@runtime_checkable
+class TradeHistory(Protocol):
+    """Trades over REST, exactly."""
+
+    page_trades: int  # the most trades that one answer holds
+
     def trades_request(
         self, market_id: str, from_id: str | None, since_us: int | None, limit: int | None
     ) -> Request: ...
     def parse_trades(self, answer: Any, limit: int) -> TradePage: ...
+
+
+@runtime_checkable
+class VenueTime(Protocol):
+    """The venue's time over REST."""
+
     def time_request(self) -> Request: ...
     def parse_time(self, answer: Any) -> tuple[int, int]:
         """The venue's time in microseconds and how much later it may be: (floor, resolution)."""

@@ -16,39 +16,55 @@ KEPT_MINUTES = 15
 
 # Decimal's default context would round a sum to 28 digits.
 _EXACT = Context(prec=400)
+# Trades whose prices and amounts wait as text: those of many are compared and summed in less time than those of each.
+_WAITING = 500
 
 
 class _Minute:
     """The running state of one minute."""
 
     __slots__ = (
-        "changed", "close", "close_key", "high", "high_text", "low", "low_text", "open", "open_key", "trades", "volume",
+        "amounts", "changed", "close", "close_key", "high", "high_text", "low", "low_text", "open", "open_key",
+        "prices", "trades", "volume",
     )  # fmt: skip
 
     def __init__(self, trade: Trade, key: tuple[int, int]) -> None:
-        price = Decimal(trade.price)
         self.open = self.close = self.high_text = self.low_text = trade.price
         self.open_key = self.close_key = key
-        self.high = self.low = price
+        self.high = self.low = Decimal(trade.price)
         self.volume = Decimal(trade.amount)
+        self.prices: dict[str, None] = {}  # in the order of arrival
+        self.amounts: list[str] = []
         self.trades = 1
         self.changed = True
 
     def add(self, trade: Trade, key: tuple[int, int]) -> None:
-        price = Decimal(trade.price)
-        if key < self.open_key:
-            self.open, self.open_key = trade.price, key
+        price = trade.price
         if key >= self.close_key:
-            self.close, self.close_key = trade.price, key
-        if price > self.high:
-            self.high, self.high_text = price, trade.price
-        if price < self.low:
-            self.low, self.low_text = price, trade.price
-        self.volume = _EXACT.add(self.volume, Decimal(trade.amount))
-        self.trades += 1
+            self.close, self.close_key = price, key
+        elif key < self.open_key:
+            self.open, self.open_key = price, key
+        self.prices[price] = None
+        self.amounts.append(trade.amount)
         self.changed = True
+        if len(self.amounts) >= _WAITING:
+            self._settle()
+
+    def _settle(self) -> None:
+        for text in self.prices:
+            price = Decimal(text)
+            if price > self.high:
+                self.high, self.high_text = price, text
+            elif price < self.low:
+                self.low, self.low_text = price, text
+        for amount in self.amounts:
+            self.volume = _EXACT.add(self.volume, Decimal(amount))
+        self.trades += len(self.amounts)
+        self.prices.clear()
+        self.amounts.clear()
 
     def candle(self, ts_us: int) -> Candle:
+        self._settle()
         volume = format(self.volume, "f")
         return Candle(ts_us, self.open, self.high_text, self.low_text, self.close, volume, self.trades, source="trades")
 
@@ -71,16 +87,18 @@ class CandleBuilder:
         for ts_us in [ts_us for ts_us in self._minutes if self._closed_until_us <= ts_us < self._complete_from_us]:
             del self._minutes[ts_us]
 
-    def add(self, trade: Trade) -> None:
-        """Count one trade."""
-        self._arrivals += 1
-        key = (trade.ts_us, int(trade.id) if trade.id.isdecimal() else self._arrivals)
-        ts_us = minute_of(trade.ts_us)
-        minute = self._minutes.get(ts_us)
-        if minute is not None:
-            minute.add(trade, key)
-        elif ts_us >= self._closed_until_us - KEPT_MINUTES * MINUTE_US:
-            self._minutes[ts_us] = _Minute(trade, key)
+    def add(self, *trades: Trade) -> None:
+        """Count these, in the order of arrival."""
+        minutes = self._minutes
+        for trade in trades:
+            self._arrivals += 1
+            key = (trade.ts_us, int(trade.id) if trade.id.isdecimal() else self._arrivals)
+            ts_us = trade.ts_us - trade.ts_us % MINUTE_US
+            minute = minutes.get(ts_us)
+            if minute is not None:
+                minute.add(trade, key)
+            elif ts_us >= self._closed_until_us - KEPT_MINUTES * MINUTE_US:
+                minutes[ts_us] = _Minute(trade, key)
 
     def forming(self) -> Candle | None:
         """The newest minute as it stands, or None while no minute is known from its beginning.

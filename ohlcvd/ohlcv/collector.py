@@ -6,28 +6,45 @@ stream cannot decide is asked over REST by the manager.
 
 from collections.abc import Sequence
 
+from ohlcvd.alone import Alone, NoStore
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import MINUTE_US, Candle, Instrument
 from ohlcvd.ohlcv.minutes import KEPT_MINUTES, Decision, Finality, MinuteBook
 from ohlcvd.store import Store
 
 
-class OhlcvCollector:
-    """One market's venue candles."""
+class OhlcvCollector(Alone):
+    """One market's venue candles. `OhlcvCollector("BTC/USD", "kraken")` is one by itself: see `ohlcvd.alone`."""
+
+    KIND = "candles"
+    SERVICE = "ohlcv"
 
     def __init__(
-        self, symbol: str, exchange: str, *, instrument: Instrument, store: Store, finality: Finality, sends_empty: bool
+        self,
+        symbol: str,
+        exchange: str,
+        *,
+        instrument: Instrument | None = None,
+        store: Store | None = None,
+        finality: Finality = "ask",
+        sends_empty: bool = False,
     ) -> None:
-        self.symbol = symbol
-        self.instrument = instrument
+        super().__init__(symbol, exchange, driven=store is not None)
+        self.instrument = instrument or Instrument(0, exchange, symbol)
         self.log = get_component_logger(f"ohlcvd.ohlcv.collector.{exchange}.{symbol}")
         self.received = 0
         self.corrections = 0
         self.last_candle: Candle | None = None
         self.refused: str | None = None
         self.is_live = False
-        self._store = store
+        self._store: Store = store or NoStore()
         self._book = MinuteBook(finality, sends_empty=sends_empty)
+
+    def live_now(self) -> bool:
+        return self.is_live
+
+    def last_us(self) -> int | None:
+        return None if self.last_candle is None else self.last_candle.ts_us
 
     @property
     def live_from_us(self) -> int | None:
@@ -53,6 +70,16 @@ class OhlcvCollector:
         self.is_live = False
         self._book.interrupted()
         self.log.debug("candle stream interrupted", reason=reason)
+
+    def doubted(self, reason: str) -> None:
+        """As `interrupted`, but updates may have been missed since the last one: what was claimed is taken back."""
+        start_us, next_us = self._book.start_us, self._book.next_us
+        if self.is_live and start_us is not None and next_us is not None:
+            last_us = start_us if self.last_candle is None else self.last_candle.ts_us
+            lower_us = max(start_us, last_us, next_us - KEPT_MINUTES * MINUTE_US)
+            if lower_us < next_us:
+                self._store.uncover(self.instrument, "candles", lower_us, next_us)
+        self.interrupted(reason)
 
     def refuse(self, reason: str) -> None:
         """The venue does not accept the subscription."""

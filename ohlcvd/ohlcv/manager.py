@@ -1,5 +1,7 @@
 """All candle collectors of one exchange: routes the stream, and asks over REST what the stream cannot decide.
 
+Collectors come and go. What one raises does not reach the others: it is told to `failed`, which sees to a new one.
+
 One question at a time (the venue's rate limit is shared), by turns over the symbols; a symbol whose question failed or
 decided nothing waits min(300, 2**n) s before it is asked again, the others do not. Venues correct candles later: every
 CONFIRM_S each market's last minutes are asked for once more, with CONFIRM_GAP_S between any two such questions.
@@ -9,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from ohlcvd.alone import Health, health
 from ohlcvd.errors import ExchangeError
 from ohlcvd.market import SECOND_US, Candle, Instrument
 from ohlcvd.ohlcv.collector import OhlcvCollector
@@ -64,37 +67,77 @@ class OhlcvManager:
         fetch: FetchCandles,
         venue_now_us: Callable[[], int | None],
     ) -> None:
-        self.collectors = {
-            symbol: OhlcvCollector(
-                symbol, exchange, instrument=instrument, store=store, finality=finality, sends_empty=sends_empty
-            )
-            for symbol, instrument in instruments.items()
-        }
+        self.failed: Callable[[str, Exception], None] | None = None  # None: its error is raised
+        self.collectors: dict[str, OhlcvCollector] = {}
+        self._exchange = exchange
+        self._store = store
+        self._finality: Finality = finality
+        self._sends_empty = sends_empty
         self._fetch = fetch
         self._venue_now_us = venue_now_us
-        self._pauses = {symbol: _Pause() for symbol in instruments}
-        self._confirm_at_s = dict.fromkeys(instruments, 0.0)
+        self._pauses: dict[str, _Pause] = {}
+        self._confirm_at_s: dict[str, float] = {}
         self._confirm_next_s = 0.0
+        for instrument in instruments.values():
+            self.add(instrument)
+
+    def add(self, instrument: Instrument) -> None:
+        """Collect this one, too."""
+        symbol = instrument.symbol
+        self.collectors[symbol] = OhlcvCollector(
+            symbol,
+            self._exchange,
+            instrument=instrument,
+            store=self._store,
+            finality=self._finality,
+            sends_empty=self._sends_empty,
+        )
+        self._pauses[symbol] = _Pause()
+        self._confirm_at_s[symbol] = 0.0
+
+    async def health_check(self) -> Health:
+        """Of all collectors together."""
+        return health("ohlcv", self.collectors.values())
+
+    def remove(self, symbol: str) -> None:
+        """Collect it no longer."""
+        for kept in (self.collectors, self._pauses, self._confirm_at_s):
+            kept.pop(symbol, None)
 
     def on_candle(self, symbol: str, candle: Candle, closed: bool) -> None:
         """Route one state of one minute."""
-        self.collectors[symbol].on_candle(candle, closed)
+        collector = self.collectors.get(symbol)
+        if collector is not None:  # else removed: a few frames still come
+            collector.on_candle(candle, closed)
 
     def tick(self, venue_now_us: int) -> list[tuple[str, Candle]]:
         """Store what the stream made final; returns (symbol, final candle)."""
-        return [
-            (symbol, candle)
-            for symbol, collector in self.collectors.items()
-            for candle in _candles(collector.tick(venue_now_us))
-        ]
+        final: list[tuple[str, Candle]] = []
+        for symbol, collector in list(self.collectors.items()):
+            try:
+                final += [(symbol, candle) for candle in _candles(collector.tick(venue_now_us))]
+            except Exception as error:
+                if self.failed is None:
+                    raise
+                self.failed(symbol, error)
+        return final
 
     async def ask_forever(self, on_final: Callable[[str, Candle], None]) -> None:
         """Ask the venue for the minutes that the streams leave undecided, until cancelled."""
         while True:
-            for symbol, collector in self.collectors.items():
-                await self._ask_if_needed(symbol, collector, on_final)
+            for symbol, collector in list(self.collectors.items()):
+                if self.collectors.get(symbol) is collector:
+                    await self._at_edge(symbol, self._ask_if_needed(symbol, collector, on_final))
             await self._confirm_one()
             await asyncio.sleep(SWEEP_S)
+
+    async def _at_edge(self, symbol: str, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except Exception as error:
+            if self.failed is None:
+                raise
+            self.failed(symbol, error)
 
     async def _confirm_one(self) -> None:
         """Ask once more for the last minutes of the market whose turn it is."""
@@ -105,7 +148,9 @@ class OhlcvManager:
         if not due:
             return
         symbol = min(due, key=lambda one: self._confirm_at_s[one])
-        collector = self.collectors[symbol]
+        await self._at_edge(symbol, self._confirm(symbol, self.collectors[symbol], now_s))
+
+    async def _confirm(self, symbol: str, collector: OhlcvCollector, now_s: float) -> None:
         first_time = not self._confirm_at_s[symbol]
         self._confirm_at_s[symbol] = now_s + CONFIRM_S
         since_us = collector.confirms()

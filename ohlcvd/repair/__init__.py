@@ -10,6 +10,13 @@ page on.
     walk.py          through a stretch of trades (pure)
     candles_walk.py  through a stretch of candles (pure)
     lost.py          what the venue did not give, how often it was asked, when it is asked again (pure)
-    scheduler.py     asks the venue, stores, claims
+    needs.py         what is missing of which market, in the light of all these (no I/O)
+    outage.py        whether the venue answers at all (pure)
+    scheduler.py     whose turn it is
+    walks.py         asks the venue, stores, claims
+    building.py      candles made of trades
+    handed.py        how much of what it fetched is not committed yet (pure)
+    seams.py         where the live stream takes over
+    ports.py         what is asked of the venue and the database
     records.py       the database behind it
 """

@@ -89,6 +89,10 @@ class LostGaps:
         """Forget what has been filled meanwhile."""
         self._gaps = [known for known in self._gaps if not coverage.contains(covered, *known.gap)]
 
+    def all(self) -> list[Range]:
+        """Everything that was not given, whenever it is asked for again."""
+        return coverage.normalise(known.gap for known in self._gaps)
+
     def set_aside(self, now_s: float) -> list[Range]:
         """What is not to be asked for now."""
         return coverage.normalise(known.gap for known in self._gaps if now_s < known.until_s)

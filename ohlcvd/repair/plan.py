@@ -7,17 +7,18 @@ nearest to the present is there first. Within a block or hole the walk goes upwa
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ohlcvd import coverage
 from ohlcvd.coverage import Range
 from ohlcvd.exchange.limits import VenueRules
-from ohlcvd.market import MINUTE_US, SECOND_US
+from ohlcvd.market import MINUTE_US, SECOND_US, Instrument
 from ohlcvd.repair.book import Key
 from ohlcvd.repair.walk import PROOF_LAG_US
 
 # The present is not fetched in pieces shorter than this while its end is not settled yet.
 SHORT_HOLE_US = 60 * SECOND_US
+LONG_HOLE_US = 3_600 * SECOND_US
 MAX_PAUSE_S = 300.0
 
 PAGES_PER_BLOCK = 20
@@ -36,12 +37,18 @@ class Job(NamedTuple):
     trusts_lower: bool
 
 
+# How the hole that reaches to the present ends: where the live stream began; where it is about to begin, or has only
+# just begun; or nowhere, for there is no live stream.
+End = Literal["known", "awaited", "open"]
+
+
 class Market(NamedTuple):
     """What is known of one market and kind when a job is looked for."""
 
     wanted: Sequence[Range]
     taken: Sequence[Range]
     set_aside: Sequence[Range]
+    end: End = "open"
 
 
 def wanted(from_us: int | None, live_from_us: int | None, taken: Sequence[Range], venue_now_us: int) -> list[Range]:
@@ -59,26 +66,28 @@ def wanted(from_us: int | None, live_from_us: int | None, taken: Sequence[Range]
     return [(lower, edge_us)] if lower < edge_us else []
 
 
-def missing(market: Market, venue_now_us: int) -> list[Range]:
+def missing(market: Market, venue_now_us: int, *, begins_long: bool = False) -> list[Range]:
     """What repair has to fetch by now, oldest first.
 
-    A hole that ends at the present is left to grow for a while: what happens at this moment may not be in the venue's
-    history yet, and the live stream is about to bring its end.
+    What happens at this moment may not be in the venue's history yet. So a short hole that ends at the present is left
+    alone until its end is settled, and any that the live stream is about to end; a long one is begun. `begins_long`:
+    one that takes many pages does not wait for the live stream either.
     """
     holes = coverage.missing(market.wanted, market.taken)
     if market.set_aside:
         holes = coverage.subtract(holes, coverage.normalise(market.set_aside))
     settled_us = venue_now_us - PROOF_LAG_US
     if holes and holes[-1][1] > settled_us:
-        lower, _ = holes.pop()
-        if settled_us - lower >= SHORT_HOLE_US:
-            holes.append((lower, settled_us))
+        lower, upper = holes.pop()
+        is_begun = market.end != "awaited" or (begins_long and settled_us - lower >= LONG_HOLE_US)
+        if settled_us - lower >= SHORT_HOLE_US and is_begun:
+            holes.append((lower, upper if market.end == "known" else settled_us))
     return holes
 
 
 def trades_job(market: Market, venue_now_us: int, block_us: int) -> Job | None:
     """The next stretch of trades; at most `block_us` of history."""
-    holes = missing(market, venue_now_us)
+    holes = missing(market, venue_now_us, begins_long=True)
     if not holes:
         return None
     lower, upper = holes[-1]
@@ -167,6 +176,17 @@ class Turns:
         pause_s = min(MAX_PAUSE_S, 2.0 ** min(failures, 10))
         self._until_s[key] = now_s + pause_s
         return pause_s
+
+    def forgive(self) -> None:
+        """Nobody waits any more: it was the venue's fault."""
+        self._failures.clear()
+        self._until_s.clear()
+
+    def forget(self, instrument: Instrument) -> None:
+        """This market has no turn any more."""
+        for known in (self._served, self._failures, self._until_s):
+            for key in [key for key in known if key[0] == instrument]:
+                known.pop(key)
 
     def succeeded(self, key: Key) -> None:
         """It does not wait any more."""

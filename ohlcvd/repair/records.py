@@ -8,6 +8,7 @@ from ohlcvd.database import repairs
 from ohlcvd.database.pool import Database
 from ohlcvd.market import Instrument, Kind, Trade
 from ohlcvd.repair.lost import Unfillable
+from ohlcvd.repair.outage import Silence
 
 
 class DatabaseRecords:
@@ -35,7 +36,7 @@ class DatabaseRecords:
         return [
             Unfillable(
                 (one.lower_us, one.upper_us), one.ids, one.asked, one.answered,
-                "unfillable" if one.reason == "venue outage" else one.reason,
+                "unfillable" if one.reason == "venue outage" else one.reason,  # no such row is read
                 one.attempts, 0, (one.next_us - now_us) / 1_000_000,
             )
             for one in await repairs.unfillable_of(self._database, instrument.id, kind)
@@ -49,6 +50,22 @@ class DatabaseRecords:
             now_us + int(found.next_in_s * 1_000_000),
         )  # fmt: skip
         await repairs.record_unfillable(self._database, instrument.id, kind, record)
+
+    async def record_outage(self, instrument: Instrument, kind: Kind, gaps: Sequence[Range], silence: Silence) -> None:
+        """These are missing because the venue does not answer: takes the place of what was said of it before."""
+        next_us = silence.last_us + int(silence.next_in_s * 1_000_000)
+        found = [
+            repairs.Unfillable(
+                *gap, "venue outage", "", silence.asked, silence.answered, silence.attempts, silence.since_us,
+                silence.last_us, next_us,
+            )
+            for gap in gaps
+        ]  # fmt: skip
+        await repairs.record_outage(self._database, instrument.id, kind, found)
+
+    async def end_outages(self, exchange: str) -> None:
+        """The venue answers again: what was recorded of its silence is void."""
+        await repairs.end_outages(self._database, exchange)
 
     async def build_candles(self, instrument: Instrument, ranges: Sequence[Range]) -> int:
         """Build, store and claim the candles of these minutes from stored trades; how many rows."""

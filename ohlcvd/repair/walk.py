@@ -12,7 +12,8 @@ lost, and whether the walk is over. Its rules:
 - An answer without any row, or without the row that it was asked from, proves nothing. It is asked again, and after
   DOUBTS_ALLOWED times the rest of the stretch is lost, with what was asked and what came back.
 - Below the first row of a stretch lies what was not asked for: where ids are sequential nothing is claimed before it is
-  known that the ids join, unless `trusts_lower` says that there is nothing to join with.
+  known that the ids join, unless `trusts_lower` says that there is nothing to join with. Even then a row from before
+  the stretch is looked for, further and further back: the first ids of a stretch may be what the venue does not give.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,13 @@ DOUBTS_ALLOWED = 3
 MIN_ROWS = 50
 # How far before an empty stretch one looks for a row that shows the venue to be answering at all.
 _LOOK_BACK_US = (3_600 * SECOND_US, 86_400 * SECOND_US, 30 * 86_400 * SECOND_US)
+_FIRST_ID = 1  # of a market; some begin with 0
 _MOMENT_US = 1_000  # the resolution of cursors by time
+# How far before a hole one looks for the row that its first one joins: for so many rows, and not further than this.
+_ANCHOR_ROWS = 10
+_ANCHOR_US = 10 * SECOND_US
+# Of a stretch of which nothing is known it is supposed that no page holds all of it.
+_LONG_US = 3_600 * SECOND_US
 
 Reason = Literal["unfillable", "venue has no history"]
 
@@ -96,8 +103,13 @@ class TradeWalk:
         self._start_us = hole[0]
         self._cursor: str | None = None
         self._back_us = rules.trades_back_us
+        if near is None and rules.sequential_ids:
+            # a row from before the hole shows that the first one in it is the first one
+            self._back_us += int(min(_ANCHOR_US, _ANCHOR_ROWS * SECOND_US / max(trades_per_s or 0.0, 1e-9)))
         self._known: set[str] = set() if near is None else {near.id}
         self._doubts = 0
+        self._looks = 0  # for a row from before the hole, which its first one joins
+        self._is_looking = False
         self._was_full = False  # the page before was full of rows that are known: the venue does answer
         self._largest = MIN_ROWS
         self._asked = Ask(None, None, None)
@@ -106,6 +118,25 @@ class TradeWalk:
     def trades_per_s(self) -> float | None:
         """How dense the trades seen are."""
         return self._trades_per_s
+
+    @property
+    def not_before_us(self) -> int:
+        """The venue's time before which a question would be in vain: it reaches the end, and could not prove it."""
+        upper = self.hole[1]
+        if self._far is not None:
+            return 0
+        from_us = self._start_us if self._last is None else max(self._start_us, self._last.ts_us)
+        if self._trades_per_s is None:
+            is_long = upper - from_us > _LONG_US
+        else:
+            is_long = self._trades_per_s * (upper - from_us) / SECOND_US > (self._rules.trades_page or MIN_ROWS)
+        return 0 if is_long else upper + PROOF_LAG_US
+
+    def extend(self, upper_us: int) -> None:
+        """The stretch reaches further than was known."""
+        self.hole = (self.hole[0], max(self.hole[1], upper_us))
+        if self._far is not None and self._far.ts_us < upper_us:
+            self._far = None
 
     # asking
 
@@ -132,6 +163,8 @@ class TradeWalk:
         page = self._rules.trades_page
         if page is None or self._doubts:
             return page
+        if self._is_looking:
+            return min(page, MIN_ROWS)
         needed = float(page)
         from_us = self._start_us if self._last is None else self._last.ts_us
         if self._far is not None and self._last is not None and self._rules.sequential_ids:
@@ -149,6 +182,9 @@ class TradeWalk:
         if not rows:
             return self._doubtful("no rows at all", asked_us)
         is_anchored = self._last is None and self._anchor(rows)
+        self._is_looking = self._last is None and self._looks_below(rows)
+        if self._is_looking:
+            return Step([], [], [], is_done=False)
         fresh = self._fresh(rows)
         is_joined = self._last is None or any(row.id == self._last.id for row in rows)
         is_full = self._is_full(rows)
@@ -175,6 +211,19 @@ class TradeWalk:
             self._known = {row.id for row in before}
             return True
         return False
+
+    def _looks_below(self, rows: Sequence[Trade]) -> bool:
+        """Whether to ask from further back: the venue is believed, and the first id says that there were others."""
+        is_believed = self._rules.sequential_ids and self._position is not None and not self._was_full
+        if not is_believed or int(rows[0].id) <= _FIRST_ID or self._looks >= len(_LOOK_BACK_US):
+            return False
+        back_us = _LOOK_BACK_US[self._looks]
+        if self._looks == 0 and len(rows) > 1:
+            mean_us = (rows[-1].ts_us - rows[0].ts_us) // (len(rows) - 1)
+            back_us = min(back_us, max(6 * _ANCHOR_US, _ANCHOR_ROWS * mean_us))
+        self._looks += 1
+        self._start_us = self.hole[0] - back_us
+        return True
 
     def _fresh(self, rows: Sequence[Trade]) -> list[Trade]:
         last = self._last

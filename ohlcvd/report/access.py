@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from ohlcvd import daemon
-from ohlcvd.config import Config
+from ohlcvd.config import Config, dsn
 from ohlcvd.database import Database
 from ohlcvd.database.conninfo import embedded
 from ohlcvd.database.inventory import check_readable
@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 def ask_database(config: Config, question: Callable[[Database], Awaitable[Answer]]) -> Answer:
     """What `question` answers. ServiceUnavailable when the database cannot be reached or has nothing of ohlcvd's."""
-    address = _address(config)
+    address = address_of(config)
 
     async def ask() -> Answer:
         await check_readable(address)
@@ -28,8 +28,9 @@ def ask_database(config: Config, question: Callable[[Database], Awaitable[Answer
     return asyncio.run(ask())
 
 
-def _address(config: Config) -> str:
-    if config.postgres_dsn != daemon.EMBEDDED:
+def address_of(config: Config) -> str:
+    """Where the database is. ServiceUnavailable when it is an embedded one that does not run."""
+    if config.postgres_dsn != dsn.EMBEDDED:
         return config.postgres_dsn
     report = daemon.status(config)
     if "postgres" in report.addresses:

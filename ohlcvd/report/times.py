@@ -7,24 +7,39 @@ from ohlcvd.config.settings import Since, read_since
 from ohlcvd.market import SECOND_US
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_US = 86_400 * SECOND_US
+_DAYS_AGO = {"today": 0, "yesterday": 1}
+_AGO = re.compile(
+    r"([0-9]+) ?([smhdw])(?:|(?<=s)ec(?:ond)?s?|(?<=m)in(?:ute)?s?|(?<=h)(?:ou)?rs?|(?<=d)ays?|(?<=w)eeks?)(?: ago)?",
+    re.ASCII,
+)
 _UNITS = (("d", 86_400 * SECOND_US), ("h", 3_600 * SECOND_US), ("m", 60 * SECOND_US), ("s", SECOND_US))
 
 
 def read_moment(text: str) -> Since:
-    """A moment: so long ago (`2h`, `3d`, `90m ago`), an ISO date or time, or `now`. ValueError says what is allowed."""
-    words = text.strip()
-    ago = re.fullmatch(r"(?i)([0-9]+\s*[smhdw])(\s+ago)?", words)
-    if words.lower() == "now":
+    """A moment: so long ago (`2h`, `3 days ago`), an ISO date or time, or `now`. ValueError says what is allowed."""
+    words = " ".join(text.lower().split())
+    ago = _AGO.fullmatch(words)
+    if words == "now":
         return Since(duration_s=0)
     try:
         if words == "0":
             raise ValueError
-        return read_since(re.sub(r"\s", "", ago[1]).lower() if ago else words)
+        return read_since(f"{ago[1]}{ago[2]}" if ago else words.upper())
     except ValueError:
         raise ValueError(
-            f'"{text}" is not a time: give how long ago (90m, 2h, 3d), or a date or time in UTC (2026-01-31, '
-            "2026-01-31T12:00)"
+            f'"{text}" is not a time: give how long ago (90m, 2h, 3d), today, yesterday, or a date or time in UTC '
+            "(2026-01-31, 2026-01-31T12:00)"
         ) from None
+
+
+def moment_us(text: str, now_us: int) -> int:
+    """The same in microseconds since 1970, and `today` and `yesterday`, which are days in UTC. May lie ahead."""
+    words = text.strip().lower()
+    if words in _DAYS_AGO:
+        return now_us - now_us % _DAY_US - _DAYS_AGO[words] * _DAY_US
+    found = read_moment(text)
+    return found.at_us if found.at_us is not None else found.start_us(now_us)
 
 
 def moment(time_us: int) -> str:
@@ -56,3 +71,11 @@ def length(duration_us: int) -> str:
         elif parts:
             break  # "3d 5s" would be more exact than anybody wants
     return " ".join(parts[:2])
+
+
+def timeframe_us(text: str) -> int:
+    """The length of a timeframe: `1m`, `15m`, `4h`, `1d`, `1w`. ValueError says what is allowed."""
+    found = re.fullmatch(r"([1-9][0-9]{0,3})([mhdw])", text, re.ASCII)
+    if found is None:
+        raise ValueError(f'"{text}" is not a timeframe: give a number and m (minutes), h, d or w, such as 15m')
+    return int(found[1]) * {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}[found[2]] * SECOND_US

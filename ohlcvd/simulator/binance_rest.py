@@ -45,7 +45,7 @@ def _handler(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         venue.requests[name] += 1
-        fault = venue.faults.rest_fault()
+        fault = venue.faults.rest_fault(request.query.get("symbol"))
         if fault is not None:
             await venue.hang(fault)
             broken = broken_answer(fault, _RATE_LIMIT)

@@ -198,10 +198,15 @@ def _delist(target: Target) -> int:
     return 1
 
 
-@fault("list", "undo refuse and delist of a symbol")
+@fault("list", "undo refuse and delist of a symbol, or list one that was never there")
 def _list(target: Target) -> int:
-    target.venue.faults.refused.discard(target.needs_symbol())
-    target.venue.faults.delisted.discard(target.needs_symbol())
+    target.venue.list_symbol(target.needs_symbol())
+    return 1
+
+
+@fault("mute", "send nothing more of a symbol by WebSocket until somebody subscribes to it anew; what was due is lost")
+def _mute(target: Target) -> int:
+    target.venue.faults.muted.add(target.needs_symbol())
     return 1
 
 
@@ -299,6 +304,12 @@ def _rest_ok(target: Target) -> int:
 @fault("requests", "allow N REST requests a second (averaged over 10 s); 0 ends the limit")
 def _requests(target: Target) -> int:
     target.venue.faults.requests_per_s = target.seconds(1) or None
+    return 1
+
+
+@fault("market-requests", "allow N REST requests a second for the history of each market (averaged over 10 s)")
+def _market_requests(target: Target) -> int:
+    target.venue.faults.market_requests_per_s = target.seconds(1) or None
     return 1
 
 

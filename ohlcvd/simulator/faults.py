@@ -29,15 +29,17 @@ class Faults:
     silent_until_mono: float = 0.0
     rest: RestFault | None = None
     requests_per_s: float | None = None
+    market_requests_per_s: float | None = None  # history of one market
     messages_per_s: int = 5  # Binance: more from one client and it is disconnected
     duplicate_every: int = 0
     refused: set[str] = field(default_factory=set)
     delisted: set[str] = field(default_factory=set)
+    muted: set[str] = field(default_factory=set)
     withheld: dict[str, IdRanges] = field(default_factory=dict)
     revisions: dict[tuple[str, int], MinuteCandle] = field(default_factory=dict)
     injected: Counter[str] = field(default_factory=Counter)  # bad frames sent, by the fault's name
     _frames: int = 0
-    _request_times: deque[float] = field(default_factory=deque)
+    _request_times: dict[str, deque[float]] = field(default_factory=dict)  # by market, "" for all
 
     def is_silent(self) -> bool:
         return time.monotonic() < self.silent_until_mono
@@ -47,8 +49,8 @@ class Faults:
         self._frames += 1
         return 2 if self.duplicate_every and self._frames % self.duplicate_every == 0 else 1
 
-    def rest_fault(self) -> RestFault | None:
-        """What the request that has just come gets instead of an answer."""
+    def rest_fault(self, market: str | None = None) -> RestFault | None:
+        """What the request that has just come gets instead of an answer. `market`: whose history it asks for."""
         now = time.monotonic()
         fault = self.rest
         if fault is not None and (now >= fault.until_mono or fault.left == 0):
@@ -57,15 +59,17 @@ class Faults:
             if fault.left is not None:
                 fault.left -= 1
             return fault
-        return RestFault("429", now, retry_after_s=1) if self._is_over_limit(now) else None
+        limits = [("", self.requests_per_s), *([(market, self.market_requests_per_s)] if market else [])]
+        is_over = any(self._is_over_limit(key, rate, now) for key, rate in limits)
+        return RestFault("429", now, retry_after_s=1) if is_over else None
 
-    def _is_over_limit(self, now: float) -> bool:
-        if self.requests_per_s is None:
+    def _is_over_limit(self, key: str, rate: float | None, now: float) -> bool:
+        if rate is None:
             return False
-        times = self._request_times
+        times = self._request_times.setdefault(key, deque())
         while times and times[0] < now - 10:
             times.popleft()
-        if len(times) >= self.requests_per_s * 10:
+        if len(times) >= rate * 10:
             return True
         times.append(now)
         return False

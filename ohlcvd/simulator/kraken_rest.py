@@ -44,7 +44,7 @@ def _handler(
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         venue.requests[name] += 1
-        fault = venue.faults.rest_fault()
+        fault = venue.faults.rest_fault(request.query.get("pair") if name in ("OHLC", "Trades") else None)
         if fault is not None:
             await venue.hang(fault)
             broken = broken_answer(fault, _RATE_LIMIT)

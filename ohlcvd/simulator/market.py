@@ -18,7 +18,13 @@ from typing import Final
 
 from ohlcvd.errors import UsageError
 from ohlcvd.market import MINUTE_US, Candle, Trade
-from ohlcvd.simulator.listings import Listing, binance_listings, kraken_listings
+from ohlcvd.simulator.listings import (
+    Listing,
+    binance_listing,
+    binance_listings,
+    kraken_listing,
+    kraken_listings,
+)
 from ohlcvd.simulator.tape import MinuteCandle, Tape
 
 EPOCH_NS: Final = 1_577_836_800 * 10**9  # 2020-01-01
@@ -56,6 +62,12 @@ class SimulatedMarket:
         self._tapes: dict[str, SimulatedTape] = {}
         start_us = now_us - settings.history_s * 1_000_000
         self.start_us = start_us - start_us % MINUTE_US
+
+    def found(self, symbol: str) -> Listing:
+        """A market that was never there, with a middling rate."""
+        listing = self.listings[symbol] = LISTING[self.exchange](symbol)
+        self._rates[symbol] = sorted(self._rates.values())[len(self._rates) // 2]
+        return listing
 
     def tape(self, symbol: str) -> "SimulatedTape":
         tape = self._tapes.get(symbol)
@@ -95,6 +107,7 @@ def candle_of(minute: MinuteCandle, *, raw: bool) -> Candle:
     )  # fmt: skip
 
 
+LISTING: Final[dict[str, Callable[[str], Listing]]] = {"kraken": kraken_listing, "binance": binance_listing}
 LISTINGS: Final[dict[str, Callable[[int], list[Listing]]]] = {"kraken": kraken_listings, "binance": binance_listings}
 
 

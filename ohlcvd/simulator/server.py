@@ -33,7 +33,7 @@ from ohlcvd.simulator.venue import Venue
 log = logging.getLogger("ohlcvd.simulator")
 
 VENUES: dict[str, type[Venue]] = {"kraken": KrakenVenue, "binance": BinanceVenue}
-_FLUSH_S = 10.0
+_FLUSH_S = 60.0
 _SPAN = re.compile(r"([0-9]+)([smhdw])", re.ASCII)
 _UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
@@ -73,6 +73,7 @@ class Simulator:
             for name, kind in VENUES.items():
                 market = SimulatedMarket(name, self.settings.market, now_us)
                 venue = kind(market.listings.values(), market.tape, SystemClock(), start_us=market.start_us)
+                venue.found = market.found
                 self.venues[name] = venue
                 feed = Feed(venue)
                 runs.append(lambda feed=feed: asyncio.create_task(feed.run()))  # type: ignore[misc]

@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from aiohttp import web
 
+from ohlcvd.errors import UsageError
 from ohlcvd.market import MINUTE_US, Candle, Trade
 from ohlcvd.simulator.clock import Clock
 from ohlcvd.simulator.connection import Channel, Connection, Frame, Subscription
@@ -56,11 +57,25 @@ class Venue(ABC):
         self.requests: Counter[str] = Counter()
         self.frozen_ns: int | None = None
         self.on_subscribed: Callable[[str], None] = lambda symbol: None
+        self.found: Callable[[str], Listing] | None = None  # makes a market that was never there; None: it cannot
         self.watchers: dict[str, dict[tuple[Connection, str], None]] = {}  # who is told when a trade of a symbol is due
         self.connected_ever = 0
         self._names: dict[str, str] = {}
         for listing in self.listings.values():
-            self._names.update(dict.fromkeys((listing.id, listing.altname, listing.wsname), listing.symbol))
+            self._name(listing)
+
+    def list_symbol(self, symbol: str) -> None:
+        """Trade this symbol from now on, again or for the first time."""
+        if symbol not in self.listings:
+            if self.found is None:
+                raise UsageError(f"{self.name} cannot list anything new here")
+            self.listings[symbol] = self.found(symbol)
+            self._name(self.listings[symbol])
+        self.faults.refused.discard(symbol)
+        self.faults.delisted.discard(symbol)
+
+    def _name(self, listing: Listing) -> None:
+        self._names.update(dict.fromkeys((listing.id, listing.altname, listing.wsname), listing.symbol))
 
     # the venue's protocol
 
@@ -147,6 +162,7 @@ class Venue(ABC):
     def subscribe(self, connection: Connection, name: str, channel: Channel, symbol: str) -> Subscription:
         """From now on; the acknowledgement is the caller's to send, before or after in the same step."""
         now_us = self.clock.now_ns() // 1000
+        self.faults.muted.discard(symbol)
         subscription = Subscription(name, channel, symbol, minute_us=now_us - now_us % MINUTE_US)
         connection.subscriptions[name] = subscription
         if self.is_listed(symbol) and channel != "other":
@@ -172,6 +188,9 @@ class Venue(ABC):
         """What lies between the subscription's cursor and now; moves the cursor."""
         symbol = subscription.symbol
         if not self.live or not self.is_listed(symbol):
+            return
+        if symbol in self.faults.muted:
+            subscription.cursor = self.visible(symbol)
             return
         if subscription.channel == "candle":
             yield from self.candle_due(connection, subscription)

@@ -13,14 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from ohlcvd.errors import (
-    AlreadyRunning,
-    ConfigError,
-    Exit,
-    OhlcvdError,
-    PermissionRefused,
-    ServiceUnavailable,
-)
+from ohlcvd.errors import Exit, OhlcvdError, ServiceUnavailable, error_of
 from ohlcvd.supervisor.fork import leave
 
 
@@ -56,10 +49,6 @@ class Launch:
 
 Body = Callable[[Launch], int]  # returns the exit code
 
-_BY_CODE: dict[int, type[OhlcvdError]] = {
-    error.exit_code: error for error in (AlreadyRunning, ConfigError, PermissionRefused, ServiceUnavailable)
-}
-
 
 def detached(body: Body, timeout_s: float) -> int:
     """Run `body` in a process of its own; its pid as soon as it is up, or the error that it ended with."""
@@ -82,7 +71,7 @@ def detached(body: Body, timeout_s: float) -> int:
     report = json.loads(line)
     if "pid" in report:
         return int(report["pid"])
-    raise _BY_CODE.get(report["exit"], OhlcvdError)(report["message"])
+    raise error_of(report["exit"], report["message"])
 
 
 def _leave_session(body: Body, writer: int) -> NoReturn:

@@ -15,17 +15,19 @@ import random
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple, NoReturn
 
 import setproctitle
 
 from ohlcvd.errors import Exit, OhlcvdError
-from ohlcvd.log import get_component_logger, reopen_logs
+from ohlcvd.log import flush_repeats, get_component_logger, reopen_logs
+from ohlcvd.supervisor.commands import CommandReceiver, CommandSender, command_pair
 from ohlcvd.supervisor.heartbeat import HeartbeatSender
 from ohlcvd.supervisor.process import Process
 
-Main = Callable[[HeartbeatSender], int]
+Main = Callable[[HeartbeatSender, CommandReceiver], int]
 
 STACKS_SIGNAL = signal.SIGUSR2
 
@@ -38,11 +40,20 @@ class ForkRefused(OhlcvdError):
 
 
 class Forked(NamedTuple):
-    """The parent's side of a forked child: close all three descriptors when it is gone."""
+    """The parent's side of a forked child: close all of it when it is gone."""
 
     process: Process
+    commands: CommandSender
     beats: int  # read end of the heartbeat pipe, non-blocking
     stacks: int  # memory file that faulthandler writes to
+
+
+class Inherited(NamedTuple):
+    """The child's side."""
+
+    beats: int  # write end of the heartbeat pipe, non-blocking
+    commands: CommandReceiver
+    stacks: int
 
 
 def freeze_memory() -> None:
@@ -65,28 +76,31 @@ def fork_child(name: str, main: Main, forget_parent: Callable[[], None]) -> Fork
     """
     require_single_task()
     parent = os.getpid()
-    beats, beats_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    stacks = -1
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     try:
-        stacks = os.memfd_create(f"stacks {name}", os.MFD_CLOEXEC)
-        pid = os.fork()
-        if pid == 0:
-            os.close(beats)
-            _run_child(name, main, forget_parent, parent, beats_out, stacks, mask)
-        try:
-            return Forked(Process(pid), beats, stacks)
-        except OSError:
-            os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is certainly ours
-            os.waitpid(pid, 0)
-            raise
-    except OSError:
-        os.close(beats)
-        if stacks >= 0:
-            os.close(stacks)
-        raise
+        with ExitStack() as theirs, ExitStack() as ours:  # theirs is closed in any case, ours if something fails
+            beats, beats_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            ours.callback(os.close, beats)
+            theirs.callback(os.close, beats_out)
+            sender, receiver = command_pair()
+            ours.callback(sender.close)
+            theirs.callback(receiver.close)
+            stacks = os.memfd_create(f"stacks {name}", os.MFD_CLOEXEC)
+            ours.callback(os.close, stacks)
+            pid = os.fork()
+            if pid == 0:
+                os.close(beats)
+                sender.close()
+                _run_child(name, main, forget_parent, parent, Inherited(beats_out, receiver, stacks), mask)
+            try:
+                forked = Forked(Process(pid), sender, beats, stacks)
+            except OSError:
+                os.kill(pid, signal.SIGKILL)  # not reaped yet, so the number is certainly ours
+                os.waitpid(pid, 0)
+                raise
+            ours.pop_all()
+            return forked
     finally:
-        os.close(beats_out)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
@@ -95,20 +109,19 @@ def _run_child(
     main: Main,
     forget_parent: Callable[[], None],
     parent: int,
-    beats_out: int,
-    stacks: int,
+    inherited: Inherited,
     mask: set[int | signal.Signals],
 ) -> NoReturn:
     code = int(Exit.BUG)
     try:
         _die_with(parent)
-        _reset_signals(stacks)
+        _reset_signals(inherited.stacks)
         forget_parent()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         _detach_stdin()
         setproctitle.setproctitle(f"ohlcvd: {name}")
         random.seed()
-        code = main(HeartbeatSender(partial(os.write, beats_out)))
+        code = main(HeartbeatSender(partial(os.write, inherited.beats)), inherited.commands)
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(error.code is not None)
     except BaseException as error:
@@ -158,5 +171,6 @@ def leave(code: int) -> NoReturn:
             stream.flush()
         except (OSError, ValueError, AttributeError):
             pass  # the reader is gone, or the stream closed or None: nobody is left to be told
+    flush_repeats(everything=True)
     logging.shutdown()
     os._exit(code & 0xFF)

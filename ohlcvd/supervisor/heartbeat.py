@@ -23,15 +23,22 @@ class BadBeat(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """What a child says of itself. Counters only grow while the child lives, except levels: `backlog`, `lag_us`."""
+    """What a child says of itself. Counters only grow while the child lives, except levels: `backlog`, `lag_us`.
+
+    `stale` is the monitor's word about its siblings: those whose beat in Redis is stale while Redis answers.
+    """
 
     state: BeatState
     counters: Mapping[str, int] = field(default_factory=dict)
+    stale: tuple[str, ...] = ()
 
 
 def encode_beat(beat: Beat) -> bytes:
     """One line. ValueError if it would not fit: the caller chose too many counters."""
-    line = json.dumps({"state": beat.state, "counters": dict(beat.counters)}, separators=(",", ":")).encode() + b"\n"
+    document: dict[str, object] = {"state": beat.state, "counters": dict(beat.counters)}
+    if beat.stale:
+        document["stale"] = beat.stale
+    line = json.dumps(document, separators=(",", ":")).encode() + b"\n"
     if len(line) > LINE_BYTES:
         raise ValueError(f"a beat of {len(line)} bytes with {len(beat.counters)} counters; at most {LINE_BYTES} fit")
     return line
@@ -50,7 +57,10 @@ def decode_beat(line: bytes) -> Beat:
         raise BadBeat(f"state is {state!r:.80}, not one of {', '.join(_STATES)}")
     if not isinstance(counters, dict) or not all(type(value) is int for value in counters.values()):
         raise BadBeat(f"counters are not whole numbers: {line[:80]!r}")
-    return Beat(state, counters)
+    stale = document.get("stale", [])
+    if not isinstance(stale, list) or not all(isinstance(name, str) for name in stale):
+        raise BadBeat(f"stale is no list of names: {line[:80]!r}")
+    return Beat(state, counters, tuple(stale))
 
 
 class HeartbeatSender:

@@ -6,7 +6,7 @@ is unregistered before it is closed, and an event whose registration is no longe
 dropped. Forks happen only after the batch. All times are monotonic.
 
 Order: servers are started first and stopped last; children do not wait for them. The first TERM or INT drains, the
-second kills. When this process dies by any means, its children die with it.
+second kills; HUP reads the configuration again. When this process dies by any means, its children die with it.
 """
 
 import math
@@ -17,16 +17,19 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
-from ohlcvd.errors import Exit
-from ohlcvd.log import reopen_logs
+from ohlcvd.errors import Exit, OhlcvdError
+from ohlcvd.log import flush_repeats, reopen_logs
 from ohlcvd.supervisor.child import Child, ChildSpec
 from ohlcvd.supervisor.control import ControlServer, Handler
+from ohlcvd.supervisor.family import Family, Plan, Reload
 from ohlcvd.supervisor.fork import freeze_memory, require_single_task
 from ohlcvd.supervisor.member import Member, log, utc_text
 from ohlcvd.supervisor.notify import Notifier
 from ohlcvd.supervisor.process import signal_name
+from ohlcvd.supervisor.requests import answer
 from ohlcvd.supervisor.restart import Chance, StartLimiter
 from ohlcvd.supervisor.server import Server, ServerSpec
 from ohlcvd.supervisor.states import Effect, Event, Limits, State
@@ -34,14 +37,15 @@ from ohlcvd.supervisor.states import Effect, Event, Limits, State
 LONGEST_SLEEP_S = 1.0
 PAUSED_S = 2.0  # an iteration this much later than asked for means that we were stopped, not busy
 
-_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Supervisor:
     """Runs children and servers until TERM or INT.
 
     `about` is added to the answer to `status`; `on_up` is called once, when every child was started for the first time;
-    `forget` are called in every forked child, to close what the caller holds (its lock, for instance).
+    `reload` reads the configuration again and says what follows; `forget` are called in every forked child, to close
+    what the caller holds (its lock, for instance).
     """
 
     def __init__(
@@ -51,17 +55,17 @@ class Supervisor:
         *,
         run_dir: Path,
         limits: Limits | None = None,
-        about: Mapping[str, object] | None = None,
+        about: Callable[[], Mapping[str, object]] = dict,
         on_up: Callable[[], None] | None = None,
+        reload: Reload | None = None,
         forget: Sequence[Callable[[], None]] = (),
         chance: Chance | None = None,
     ) -> None:
-        chance = chance or random.SystemRandom().random
-        self._children = [Child(spec, limits or Limits(), chance) for spec in children]
-        self._servers = [Server(spec, chance) for spec in servers]
+        self._family = Family(children, servers, limits or Limits(), chance or random.SystemRandom().random)
         self._run_dir = run_dir
-        self._about = dict(about or {})
+        self._about = about
         self._on_up = on_up
+        self._reload = reload or (lambda: Plan(children))
         self._forget = tuple(forget)
         self._limiter = StartLimiter()
         self._notifier = Notifier()
@@ -76,17 +80,13 @@ class Supervisor:
         try:
             freeze_memory()
             now = time.monotonic()
-            for member in self._members():
-                member.deliver(Event.START, now)
+            self._family.sweep(now)
             self._start_due(now)
             self._up()
             self._loop()
         finally:
             self._close()
         return int(self._exit_code)
-
-    def _members(self) -> list[Member]:
-        return [*self._servers, *self._children]
 
     # --- opening and closing
 
@@ -95,12 +95,11 @@ class Supervisor:
         self._wake, self._wake_in = socket.socketpair()
         self._wake.setblocking(False)
         self._wake_in.setblocking(False)
-        self._control = ControlServer(self._run_dir, self._selector, self._answer)
+        self._control = ControlServer(self._run_dir, self._selector, partial(answer, self))
         self._selector.register(self._wake, selectors.EVENT_READ, self._on_signals)
         # First the descriptor, then the handlers that rely on it: a signal in between must not be lost.
         self._wakeup_before = signal.set_wakeup_fd(self._wake_in.fileno(), warn_on_full_buffer=False)
         self._handlers_before = {signum: signal.signal(signum, _record) for signum in _HANDLED}
-        self._handlers_before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _close(self) -> None:
         for signum, handler in self._handlers_before.items():
@@ -117,13 +116,15 @@ class Supervisor:
         self._wake.close()
         self._wake_in.close()
         self._control.forget()
-        for member in self._members():
+        for member in self._family:
             member.forget()
         for forget in self._forget:
             forget()
 
     def _up(self) -> None:
-        log.info("supervisor is up with %d children and %d servers", len(self._children), len(self._servers))
+        log.info(
+            "supervisor is up with %d children and %d servers", len(self._family.children), len(self._family.servers)
+        )
         self._notifier.ready()
         if self._on_up:
             self._on_up()
@@ -142,17 +143,20 @@ class Supervisor:
                     handler: Handler = key.data
                     handler(now)
             self._fire_timers(now)
+            if not self._signals_seen:
+                self._family.sweep(now)
             self._start_due(now)
             self._advance_stop(now)
             self._notifier.tick(now)
+            flush_repeats()
 
     def _finished(self) -> bool:
-        return self._signals_seen > 0 and all(member.life.state is State.STOPPED for member in self._members())
+        return self._signals_seen > 0 and all(member.life.state is State.STOPPED for member in self._family)
 
     def _timeout(self, now: float) -> float:
         """Until the next thing that is due, and never longer than LONGEST_SLEEP_S, so that a pause is noticed."""
-        due = [self._control.expire(now), *(server.poll(now) for server in self._servers)]
-        for member in self._members():
+        due = [self._control.expire(now), *(server.poll(now) for server in self._family.servers)]
+        for member in self._family:
             when, event = member.timer()
             due.append(max(when, self._limiter.allowed_at(now)) if self._is_limited(member, event) else when)
         return min(max(0.0, min(due, default=math.inf) - now), LONGEST_SLEEP_S)
@@ -162,11 +166,10 @@ class Supervisor:
         if took_s - asked_s < PAUSED_S:
             return
         log.warning("the supervisor was paused for %.1f s; every deadline is extended by as much", took_s)
-        for member in self._members():
-            member.postpone(took_s)
+        self._family.postpone(took_s)
 
     def _fire_timers(self, now: float) -> None:
-        for member in self._members():
+        for member in self._family:
             when, event = member.timer()
             if when <= now and event is not Event.DUE:
                 member.deliver(event, now, _because(member, event, now))
@@ -178,7 +181,7 @@ class Supervisor:
 
     def _start_due(self, now: float) -> None:
         """Start what is due, the longest due first, crashed children no faster than the limit."""
-        for member in sorted(self._members(), key=lambda member: member.timer()[0]):
+        for member in sorted(self._family, key=lambda member: member.timer()[0]):
             when, event = member.timer()
             if event is not Event.DUE or when > now:
                 continue
@@ -213,6 +216,7 @@ class Supervisor:
         beats = child.beats
         if not child.read_beats(now) and beats is not None:
             self._selector.unregister(beats)  # closed by the child; its pidfd tells the rest
+        self._family.heard(child, now)
 
     def on_end(self, member: Member, now: float) -> None:
         """The pidfd of a process is readable."""
@@ -223,12 +227,13 @@ class Supervisor:
                 self._selector.unregister(fd)
         if isinstance(member, Child):
             member.read_beats(now)  # what came between the batch and the end
+            self._family.lost(member)
         uptime = now - member.life.started_at
         member.ended(status, now)
         refused = isinstance(member, Child) and status.code == Exit.CONFIG
         member.release()
         member.deliver(Event.REFUSED if refused else Event.EXITED, now, f"{status} after {uptime:.1f} s")
-        if self._children and all(child.life.state is State.PARKED for child in self._children):
+        if self._family.has_nothing_to_collect and not self._signals_seen:
             log.error("every child refused its configuration: nothing is left to collect; the supervisor ends with 78")
             self._exit_code = Exit.CONFIG
             self._stop(now)
@@ -238,10 +243,11 @@ class Supervisor:
             if signum in (signal.SIGTERM, signal.SIGINT):
                 log.info("received %s", signal_name(signum))
                 self._stop(now)
+            elif signum == signal.SIGHUP:
+                self._reload_by_signal(now)
             elif signum == signal.SIGUSR1:
                 reopen_logs()
-                for child in self._children:
-                    child.signal(signal.SIGUSR1)
+                self._family.reopen_logs()
 
     # --- stopping
 
@@ -249,48 +255,69 @@ class Supervisor:
         """First: drain. Again: at once, the next signal of the ladder for whatever still runs."""
         self._signals_seen += 1
         if self._signals_seen == 1:
-            alive = sum(child.alive for child in self._children)
-            log.info("stopping: %d children drain, then %d servers stop", alive, len(self._servers))
+            alive = sum(child.alive for child in self._family.children)
+            log.info("stopping: %d children drain, then %d servers stop", alive, len(self._family.servers))
             self._notifier.stopping()
-            for child in self._children:
+            for child in self._family.children:
                 child.deliver(Event.STOP, now)
             return
-        hurried = [member for member in self._members() if member.life.state in (State.DRAINING, State.HUNG)]
+        hurried = [member for member in self._family if member.life.state in (State.DRAINING, State.HUNG)]
         for member in hurried:
             member.deliver(Event.OVERDUE, now, "asked to stop at once")
 
     def _advance_stop(self, now: float) -> None:
         """When the last child is gone, the servers may go."""
-        if not self._signals_seen or any(child.life.state is not State.STOPPED for child in self._children):
+        if not self._signals_seen or any(child.life.state is not State.STOPPED for child in self._family.children):
             return
-        for server in self._servers:
+        for server in self._family.servers:
             if server.life.goal != "stop":
                 server.deliver(Event.STOP, now)
 
-    # --- answering
+    # --- what is asked of it
 
-    def _answer(self, request: Mapping[str, object]) -> Mapping[str, object]:
-        command, now = request.get("command"), time.monotonic()
-        if command == "restart":
-            return self._restart(request.get("child"), now)
-        if command != "status":
-            return {"error": f"unknown command {command!r:.100}; known: restart, status"}
-        wall = time.time() - now
+    @property
+    def family(self) -> Family:
+        """The processes."""
+        return self._family
+
+    def reload(self, now: float) -> dict[str, object]:
+        """Read the configuration again: what was done, or OhlcvdError if it is wrong and nothing was."""
+        if self._signals_seen:
+            raise OhlcvdError("the service is stopping; its configuration is not read again")
+        log.info("reading the configuration again")
+        self._notifier.reloading(now)
+        try:
+            plan = self._reload()
+            done = self._family.apply(plan, now)
+        except OhlcvdError as error:
+            log.error("the configuration is wrong, the old one goes on: %s", error, exit_code=int(error.exit_code))
+            raise
+        except Exception as error:
+            log.exception("the configuration could not be read again: %s: %s", type(error).__name__, error)
+            raise OhlcvdError(f"a bug, see the log: {type(error).__name__}: {error}") from error
+        finally:
+            self._notifier.ready()
+        for sentence in plan.later:
+            log.warning("not changed: %s", sentence)
+        changed = "; ".join(f"{what} {', '.join(names)}" for what, names in done.items())
+        log.info("configuration is read again: %s", changed or "nothing has changed for any child")
+        return {**done, "later": list(plan.later)}
+
+    def _reload_by_signal(self, now: float) -> None:
+        try:
+            self.reload(now)
+        except OhlcvdError:
+            pass  # logged; whoever sent the signal waits for no answer
+
+    def describe(self, now: float) -> dict[str, object]:
+        """For `status`."""
         return {
-            **self._about,
+            **self._about(),
             "pid": os.getpid(),
             "started_at": utc_text(self._started_wall),
             "state": "stopping" if self._signals_seen else "running",
-            "children": [child.describe(now, wall) for child in self._children],
-            "servers": [server.describe(now, wall) for server in self._servers],
+            **self._family.describe(now, time.time() - now),
         }
-
-    def _restart(self, name: object, now: float) -> Mapping[str, object]:
-        for child in self._children:
-            if child.name == name and child.life.state is not State.STOPPED:
-                child.deliver(Event.RESTART, now)
-                return {"state": str(child.life.state)}
-        return {"error": f"no such child to restart: {name!r:.100}"}
 
 
 class _PipeReady:

@@ -72,7 +72,7 @@ class Member:
             self.process.signal(outcome.signum)
         elif outcome.effect is Effect.DUMP:
             self.request_stacks()
-        self._say(before, outcome, now, reason)
+        self._say(before, outcome, event, now, reason)
         return outcome.effect
 
     def request_stacks(self) -> None:
@@ -133,7 +133,7 @@ class Member:
             fields["child_pid"] = self.process.pid
         return fields
 
-    def _say(self, before: Life, outcome: Step, now: float, reason: str) -> None:
+    def _say(self, before: Life, outcome: Step, event: Event, now: float, reason: str) -> None:
         """One line for every transition that means something."""
         after = outcome.life
         if after.state is before.state and outcome.effect in (Effect.NONE, Effect.START) and not reason:
@@ -145,6 +145,6 @@ class Member:
             text += f"; next start in {after.start_at - now:.2f} s, failure {after.failures} in a row"
         fields = {**self._fields(), "state": str(after.state), "before": str(before.state)}
         say = log.debug if before.state is State.STOPPED else log.info
-        if after.state in (State.HUNG, State.BACKING_OFF, State.PARKED) and say == log.info:
+        if after.state in (State.HUNG, State.PARKED) or event is Event.UNHEALTHY or after.failures > before.failures:
             say = log.warning
         say("%s", text, **fields)

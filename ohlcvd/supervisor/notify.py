@@ -1,4 +1,4 @@
-"""sd_notify: tells systemd that the service is up, alive, about to stop. Does nothing elsewhere.
+"""sd_notify: tells systemd that the service is up, alive, reloading, about to stop. Does nothing elsewhere.
 
 `tick` is called by the loop itself, so a loop that is dead stops petting systemd's watchdog.
 """
@@ -26,6 +26,10 @@ class Notifier:
     def ready(self) -> None:
         """Up: children forked, control socket listening."""
         self._send(f"READY=1\nMAINPID={os.getpid()}")
+
+    def reloading(self, now: float) -> None:
+        """The configuration is being read again; `ready` follows. systemd orders the two by the monotonic clock."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1_000_000)}")
 
     def stopping(self) -> None:
         """Draining has begun."""

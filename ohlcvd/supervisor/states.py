@@ -49,6 +49,7 @@ class Event(StrEnum):
     BEAT_DRAINING = "beat_draining"
     SILENT = "silent"
     NEVER_READY = "never_ready"
+    UNHEALTHY = "unhealthy"
     OVERDUE = "overdue"
     EXITED = "exited"
     REFUSED = "refused"
@@ -132,6 +133,7 @@ _EXITED = Rule("ended", _S.BACKING_OFF)
 _REFUSED = Rule("refused its configuration, will not be tried again until that changes", _S.PARKED)
 _ASKED = Rule("is asked to drain and end", _S.DRAINING, Effect.SIGNAL)
 _SILENT = Rule("is silent, will be killed", _S.HUNG, Effect.DUMP)
+_UNHEALTHY = Rule("is unhealthy, will drain and be started again", _S.DRAINING, Effect.SIGNAL)
 _READY = Rule("is ready", _S.READY)
 _STREAMING = Rule("is streaming", _S.STREAMING)
 _DRAINS = Rule("drains by itself", _S.DRAINING)
@@ -160,6 +162,7 @@ TABLE: dict[tuple[State, Event], Rule] = {
     **{(state, _E.BEAT_STREAMING): _STREAMING for state in RUNNING},
     **{(state, _E.BEAT_DRAINING): _DRAINS for state in RUNNING},
     **{(state, _E.SILENT): _SILENT for state in RUNNING},
+    **{(state, _E.UNHEALTHY): _UNHEALTHY for state in RUNNING},
     **{(state, _E.RESTART): _ASKED for state in RUNNING},
     **{(state, _E.STOP): _ASKED for state in RUNNING},
     **{(state, _E.EXITED): _EXITED for state in ALIVE},

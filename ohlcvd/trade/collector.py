@@ -11,65 +11,83 @@ live numbers takes the claim of that moment back, and repair fetches what is mis
 
 from collections.abc import Sequence
 
+from ohlcvd.alone import Alone, NoStore
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import MINUTE_US, SECOND_US, Candle, Instrument, Trade, minute_of
 from ohlcvd.ohlcv.candles import CandleBuilder
 from ohlcvd.store import Store
+from ohlcvd.trade.seen import SeenIds, SeenNumbers
 
 # Longer than the time after which a silent connection is declared dead (6 s), shorter than the 20 s promised.
 COVERAGE_LAG_US = 10 * SECOND_US
 # A built candle waits this long for its last trades; a trade that comes even later corrects it.
 CLOSE_GRACE_US = 2 * SECOND_US
-# Venues send again at most their last 1,000 trades after a subscription.
-REMEMBERED_IDS = 4096
 
 
-class TradeCollector:
-    """One market's trades. With `stores_candles` (no candle service runs) the candles built are stored too."""
+class TradeCollector(Alone):
+    """One market's trades. With `stores_candles` (no candle service runs) the candles built are stored too.
+
+    `TradeCollector("BTC/USD", "kraken")` is one by itself: see `ohlcvd.alone`.
+    """
+
+    KIND = "trades"
+    SERVICE = "trade"
 
     def __init__(
         self,
         symbol: str,
         exchange: str,
         *,
-        instrument: Instrument,
-        store: Store,
-        stores_candles: bool,
-        sequential_ids: bool,
+        instrument: Instrument | None = None,
+        store: Store | None = None,
+        stores_candles: bool = False,
+        sequential_ids: bool = False,
     ) -> None:
-        self.symbol = symbol
-        self.instrument = instrument
+        super().__init__(symbol, exchange, driven=store is not None)
+        self.instrument = instrument or Instrument(0, exchange, symbol)
         self.log = get_component_logger(f"ohlcvd.trade.collector.{exchange}.{symbol}")
         self.received = 0
         self.last_trade: Trade | None = None
         self.refused: str | None = None
-        self._store = store
+        self._store: Store = store or NoStore()
         self._stores_candles = stores_candles
         self._sequential_ids = sequential_ids
         self._last_live: Trade | None = None
+        self._last_number = 0  # its id
         self._builder = CandleBuilder()
-        self._seen_ids: dict[str, None] = {}
+        self._seen = SeenNumbers() if sequential_ids else SeenIds()
         self.live_from_us: int | None = None  # since when the stream is unbroken; None while it is not
+        self.left_out = 0  # trades that came while there was no room for them
+        self._suspended = False
+        self._streams = False  # while suspended: whether the stream is unbroken
+        self._left_out_to_us = 0
         self._claimed_to_us = 0
         self._candles_from_us = 0
+        self._reached_us: int | None = None  # where the venue is asked again and again: nothing is known beyond
 
     def on_trades(self, trades: Sequence[Trade], snapshot: bool) -> None:
         """Trades of a frame in the venue's order; those seen before are dropped here."""
-        fresh = [trade for trade in trades if self._is_new(trade)]
+        if self._suspended:
+            self.left_out += len(trades)
+            self._left_out_to_us = max([self._left_out_to_us, *(trade.ts_us for trade in trades)])
+            return
+        fresh = self._seen.fresh(trades)
         if not fresh:
             return
         self.received += len(fresh)
         self._store.add_trades(self.instrument, fresh)
         if self._sequential_ids and not snapshot:
             self._follow_ids(fresh)
-        for trade in fresh:
-            self._builder.add(trade)
+        self._builder.add(*fresh)
         if self.last_trade is None or fresh[-1].ts_us >= self.last_trade.ts_us:
             self.last_trade = fresh[-1]
 
     def subscribed(self, venue_us: int) -> None:
         """From `venue_us` on the stream brings every trade."""
         self.refused = None
+        if self._suspended:
+            self._streams = True
+            return
         self.live_from_us = venue_us
         self._last_live = None
         self._begin_at(venue_us)
@@ -77,14 +95,50 @@ class TradeCollector:
 
     def interrupted(self, reason: str) -> None:
         """Trades may be missed from here on; coverage stays at what was claimed before."""
+        self._streams = False
         self.live_from_us = None
         self._last_live = None
         self.log.debug("trade stream interrupted", reason=reason)
+
+    def reached(self, venue_us: int) -> None:
+        """The venue was asked at this time; what has happened since then is not known."""
+        self._reached_us = venue_us
+
+    def suspend(self, reason: str) -> None:
+        """There is no room: trades are left out and not claimed until `resume`."""
+        if not self._suspended:
+            streams = self.is_live
+            self.interrupted(reason)
+            self._suspended, self._streams = True, streams
+
+    def resume(self, venue_us: int) -> None:
+        """There is room again: claims begin after the last trade that was left out, and what is between is fetched."""
+        if self._suspended:
+            self._suspended = False
+            if self._streams:
+                self.subscribed(max(venue_us, self._left_out_to_us + 1))
+
+    def doubted(self, reason: str) -> None:
+        """As `interrupted`, but trades may have been missed since the last one: what was claimed is taken back."""
+        if self.live_from_us is not None:
+            last_us = self.live_from_us if self.last_trade is None else self.last_trade.ts_us
+            lower_us = max(self.live_from_us, last_us)
+            if lower_us < self._claimed_to_us:
+                self._store.uncover(self.instrument, "trades", lower_us, self._claimed_to_us)
+            if self._stores_candles and minute_of(lower_us) < self._candles_from_us:
+                self._store.uncover(self.instrument, "candles", minute_of(lower_us), self._candles_from_us)
+        self.interrupted(reason)
 
     def refuse(self, reason: str) -> None:
         """The venue does not accept the subscription."""
         self.refused = reason
         self.log.error("trade stream refused by the venue, asking again later", reason=reason)
+
+    def live_now(self) -> bool:
+        return self.is_live
+
+    def last_us(self) -> int | None:
+        return None if self.last_trade is None else self.last_trade.ts_us
 
     @property
     def is_live(self) -> bool:
@@ -100,6 +154,8 @@ class TradeCollector:
         """Close minutes and extend coverage; returns the candles built from complete minutes."""
         if self.live_from_us is None:
             return []
+        if self._reached_us is not None:
+            venue_now_us = min(venue_now_us, self._reached_us)
         candles = self._builder.close(venue_now_us - CLOSE_GRACE_US)
         if self._stores_candles:
             self._store_candles(candles, venue_now_us)
@@ -130,11 +186,11 @@ class TradeCollector:
     def _follow_ids(self, trades: Sequence[Trade]) -> None:
         """Hold the live numbers against each other: one that was left out is a hole, whatever the connection says."""
         for trade in trades:
-            last = self._last_live
-            if last is not None and int(trade.id) <= int(last.id):
+            last, last_number, number = self._last_live, self._last_number, int(trade.id)
+            if last is not None and number <= last_number:
                 continue  # an old one, sent late
-            self._last_live = trade
-            if last is None or int(trade.id) == int(last.id) + 1:
+            self._last_live, self._last_number = trade, number
+            if last is None or number == last_number + 1:
                 continue
             if last.ts_us > self._claimed_to_us and self.is_live:
                 self._store.cover(self.instrument, "trades", self._claimed_to_us, last.ts_us)
@@ -146,14 +202,6 @@ class TradeCollector:
             if self.is_live:
                 self._begin_at(upper_us)
             self.log.warning("trades left out by the live stream, fetching them", after=last.id, before=trade.id)
-
-    def _is_new(self, trade: Trade) -> bool:
-        if trade.id in self._seen_ids:
-            return False
-        self._seen_ids[trade.id] = None
-        if len(self._seen_ids) > REMEMBERED_IDS:
-            del self._seen_ids[next(iter(self._seen_ids))]
-        return True
 
 
 def _next_minute(ts_us: int) -> int:

@@ -17,9 +17,9 @@ def order(since_us: int, until_us: int | None = None, kind: Kind | None = None) 
 
 
 def test_it_is_whole_minutes_and_ends_where_candles_are_final() -> None:
-    goal = goal_of(order(NOW_US - HOUR_US + 1), "both", KRAKEN, NOW_US + 19 * SECOND_US)
+    goal = goal_of(order(NOW_US - HOUR_US + 1), "both", NOW_US + 19 * SECOND_US)
     assert (goal.lower_us, goal.upper_us) == (NOW_US - HOUR_US, NOW_US - MINUTE_US)
-    goal = goal_of(order(NOW_US - HOUR_US, NOW_US - 30 * MINUTE_US + 1), "both", KRAKEN, NOW_US)
+    goal = goal_of(order(NOW_US - HOUR_US, NOW_US - 30 * MINUTE_US + 1), "both", NOW_US)
     assert goal.upper_us == NOW_US - 29 * MINUTE_US
     assert goal.ending_before(NOW_US - 40 * MINUTE_US).upper_us == NOW_US - 41 * MINUTE_US
 
@@ -34,37 +34,30 @@ def test_it_is_whole_minutes_and_ends_where_candles_are_final() -> None:
 )
 def test_what_means_nothing_is_refused(asked: Order, service: str, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        goal_of(asked, service, KRAKEN, NOW_US)
+        goal_of(asked, service, NOW_US)
 
 
 @pytest.mark.parametrize(
-    ("kind", "service", "hours", "kinds", "repairs", "wants"),
+    ("kind", "service", "kinds", "repairs"),
     [
-        (None, "both", 99, ("trades", "candles"), ("trades", "candles"), ("trades", "candles")),
-        (None, "ohlcv", 99, ("candles",), ("candles",), ("candles",)),
-        (None, "trade", 1, ("trades", "candles"), ("trades",), ("trades", "candles")),
-        ("trades", "both", 99, ("trades",), ("trades",), ("trades",)),
-        ("candles", "both", 3, ("candles",), ("candles",), ("candles",)),
-        # what the venue has no candles of any more, or will not have soon, is built from trades by whoever comes
-        ("candles", "both", 99, ("candles",), ("candles",), ("trades", "candles")),
-        ("candles", "both", 11.8, ("candles",), ("candles",), ("trades", "candles")),
-        ("candles", "trade", 1, ("candles",), ("trades",), ("trades", "candles")),
+        (None, "both", ("trades", "candles"), ("trades", "candles")),
+        (None, "ohlcv", ("candles",), ("candles",)),
+        (None, "trade", ("trades", "candles"), ("trades",)),
+        ("trades", "both", ("trades",), ("trades",)),
+        ("candles", "both", ("candles",), ("candles",)),
+        # there is nothing but trades to build them from
+        ("candles", "trade", ("candles",), ("trades",)),
     ],
 )
-def test_candles_bring_the_trades_that_they_need(
-    kind: Kind | None,
-    service: str,
-    hours: float,
-    kinds: tuple[Kind, ...],
-    repairs: tuple[Kind, ...],
-    wants: tuple[Kind, ...],
+def test_what_is_asked_for_is_wanted_and_nothing_else(
+    kind: Kind | None, service: str, kinds: tuple[Kind, ...], repairs: tuple[Kind, ...]
 ) -> None:
-    goal = goal_of(order(NOW_US - int(hours * HOUR_US), kind=kind), service, KRAKEN, NOW_US)
-    assert (goal.kinds, goal.repairs, goal.wants) == (kinds, repairs, wants)
+    goal = goal_of(order(NOW_US - 99 * HOUR_US, kind=kind), service, NOW_US)
+    assert (goal.kinds, goal.repairs) == (kinds, repairs)
 
 
 def test_what_the_venue_does_not_give_is_not_missing_unless_it_came() -> None:
-    goal = goal_of(order(0, 100), "both", KRAKEN, NOW_US)
+    goal = goal_of(order(0, 100), "both", NOW_US)
     assert (goal.lower_us, goal.upper_us) == (0, MINUTE_US)
     found = standing(goal, "trades", [(-5, 10), (50, MINUTE_US + 5)], [(8, 20), (30, 40), (35, 60)])
     assert found.covered == [(0, 10), (50, MINUTE_US)]

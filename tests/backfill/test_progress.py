@@ -14,7 +14,7 @@ from ohlcvd.market import MINUTE_US, SECOND_US, Kind
 MARKET = "kraken BTC/USD"
 NOON_US = 1_772_366_400 * SECOND_US
 KINDS: tuple[Kind, Kind] = ("trades", "candles")
-GOAL = Goal("kraken", "BTC/USD", KINDS, KINDS, KINDS, NOON_US, NOON_US + 90 * MINUTE_US)
+GOAL = Goal("kraken", "BTC/USD", KINDS, KINDS, NOON_US, NOON_US + 90 * MINUTE_US)
 
 
 class Screen(io.StringIO):

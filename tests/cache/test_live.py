@@ -57,6 +57,7 @@ async def test_a_stream_keeps_the_newest_entries_in_the_order_of_the_commits(
 ) -> None:
     assert (keys.TRADE_ENTRIES, keys.CANDLE_ENTRIES) == (1000, 1500)
     monkeypatch.setattr(keys, "TRADE_ENTRIES", 200)
+    monkeypatch.setattr(link, "LIMIT_S", BUSY_S * 10)
     async with LiveCache(valkey.url, "kraken") as cache:
         for first in range(0, 1000, 20):  # 20 at once: they must queue up in the order of the calls
             commits = [Commit({BTC: [trade(2 * n), trade(2 * n + 1)]}) for n in range(first, first + 20)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ohlcvd.cache import OHLCVCache, ProcessCache
-from ohlcvd.cache.process import configured_url
+from ohlcvd.cache.client import configured_url
 from ohlcvd.config import Config
 from ohlcvd.embedded import prepare_valkey, running
 from ohlcvd.errors import ServiceUnavailable, UsageError

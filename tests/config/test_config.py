@@ -1,14 +1,16 @@
 """What is in effect: what wins over what, and where each value came from."""
 
 import pickle
+import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
 
-from ohlcvd.config import ExchangeConfig, Since
-from ohlcvd.config.layers import DRAIN_S, GRACE_S, SERVICE_STOP_S, check_ladder
+from ohlcvd.config import Config, ExchangeConfig, Since
+from ohlcvd.config.layers import SERVERS_STOP_S, SERVICE_STOP_S
 from ohlcvd.config.settings import ENVIRONMENT_NAMES, EXCHANGE_KEYS, SECTIONS
+from ohlcvd.embedded.server import POSTGRES_STOP
 from ohlcvd.errors import ConfigError
 from tests.config.loading import load, origin_of, refusal
 
@@ -214,12 +216,58 @@ def test_a_config_is_frozen_comparable_and_goes_through_pickle(folder: Path) -> 
     assert config != load(folder, "")
 
 
-def test_the_ladder_of_timeouts() -> None:
-    assert (DRAIN_S, GRACE_S, SERVICE_STOP_S) == (20.0, 30.0, 90.0)
-    check_ladder(DRAIN_S, GRACE_S, SERVICE_STOP_S)
-    for ladder in ((30, 20, 90), (20, 20, 90), (20, 90, 30), (0, 1, 2)):
-        with pytest.raises(ConfigError, match="each must be longer than the one before"):
-            check_ladder(*ladder)
+def test_the_ladder_of_timeouts(folder: Path) -> None:
+    config = load(folder, "")
+    assert (config.hang_after_s, config.drain_s, config.grace_s) == (15.0, 20.0, 30.0)
+    assert (sum(seconds for _, seconds in POSTGRES_STOP), 120.0) == (SERVERS_STOP_S, SERVICE_STOP_S)
+    quick = load(folder, "[ohlcvd]\nhang_after = 3s\ndrain = 1s\ngrace = 44s\n")
+    assert (quick.hang_after_s, quick.drain_s, quick.grace_s) == (3.0, 1.0, 44.0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("drain = 30s", r'ohlcvd.conf:2: drain is "30s" and grace is "30s" \(default\): a child would be killed while'),
+        ("grace = 10s", r'drain is "20s" and grace is "10s"'),
+        ("grace = 45s", r'ohlcvd.conf:2: grace is "45s": must be shorter than 45s'),
+        ("grace = 1m", r"must be shorter than 45s"),
+        ("hang_after = 2s", r'ohlcvd.conf:2: hang_after is "2s": allowed is a whole number .* from 3s to 60m'),
+        ("hang_after = 15", r"allowed is a whole number followed by s or m"),
+        ("drain = 0s", r"from 1s to 60m"),
+        ("drain = -5s", r"from 1s to 60m"),
+    ],
+)
+def test_timeouts_that_would_cut_each_other_off_are_refused(folder: Path, lines: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(folder, f"[ohlcvd]\n{lines}\n")
+
+
+def test_service_managers_wait_longer_than_the_whole_ladder() -> None:
+    unit = (CHECKOUT / "etc/systemd/ohlcvd.service").read_text()
+    program = (CHECKOUT / "etc/supervisor/ohlcvd.conf").read_text()
+    stop = re.search(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)
+    wait = re.search(r"^stopwaitsecs = (\d+)$", program, re.MULTILINE)
+    assert stop is not None
+    assert wait is not None
+    assert float(stop[1]) == float(wait[1]) == SERVICE_STOP_S
+    assert "RestartPreventExitStatus=78" in unit
+
+
+def test_a_file_is_read_again_from_where_it_was(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = load(folder, "[ohlcvd]\nsymbols = BTC/USD\n", flags={"ohlcvd.service": "trade"}, env="LOG_LEVEL=DEBUG\n")
+    assert before.reloaded() == before
+    monkeypatch.chdir("/")
+    assert before.file is not None
+    before.file.write_text("[ohlcvd]\nsymbols = ETH/USD\n")
+    after = before.reloaded()
+    assert (after.OHLCV_SYMBOLS, after.service, after.log_level) == (["ETH/USD"], "trade", "DEBUG")
+    before.file.write_text("[ohlcvd]\nsymbol = ETH/USD\n")
+    with pytest.raises(ConfigError, match="did you mean symbols"):
+        before.reloaded()
+    last = Config.last_resort(before.file)
+    assert last.run_dir == Config(environ={}).run_dir
+    before.file.write_text("[ohlcvd\nrun_dir = /somewhere/else ; for the lock\n")
+    assert Config.last_resort(before.file).run_dir == Path("/somewhere/else")
 
 
 # The files that are shipped

@@ -219,3 +219,18 @@ def test_passwords_are_masked_wherever_a_config_is_shown(folder: Path, text: str
 def test_no_message_repeats_a_password(folder: Path, text: str) -> None:
     said = refusal(folder, text)
     assert "ses" not in said.replace("addresses", "")
+
+
+@pytest.mark.parametrize(
+    ("service", "exchange", "sentence"),
+    [
+        ("trade", "mudrex", "service is trade, but mudrex gives no public trades"),
+        ("ohlcv", "bit2c", "service is ohlcv, but bit2c gives no candles of one minute"),
+    ],
+)
+def test_an_exchange_that_does_not_give_what_is_collected(
+    folder: Path, service: str, exchange: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        load(folder, f"[ohlcvd]\nservice = {service}\nexchanges = {exchange}\n")
+    assert load(folder, f"[ohlcvd]\nservice = both\nexchanges = {exchange}\n").service == "both"

@@ -1,4 +1,4 @@
-"""A proxy before PostgreSQL's socket that swallows the reply to a COMMIT, or goes deaf."""
+"""A proxy before PostgreSQL's socket that swallows the reply to a COMMIT, goes deaf, delays, or is cut."""
 
 import asyncio
 from pathlib import Path
@@ -18,6 +18,9 @@ class Proxy:
         self.swallow_commits = 0  # so many replies yet: the server commits, the client never hears of it
         self.swallowed = 0
         self.deaf = asyncio.Event()  # set: bytes are taken and go nowhere
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.delay_s = 0.0  # of every answer
+        self._is_cut = False
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
@@ -33,19 +36,37 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._path.unlink(missing_ok=True)
 
+    async def cut(self) -> None:
+        """End every connection and take none until `mend`."""
+        self._is_cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._is_cut = False
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         try:
             server_reader, server_writer = await asyncio.open_unix_connection(self._target)
         except OSError:
             writer.close()
             return
+        ends = {writer, server_writer}
+        self._writers |= ends
         try:
             await self._forward(reader, writer, server_reader, server_writer)
         finally:
-            self._tasks.discard(task)
+            self._writers -= ends
             server_writer.close()
             writer.close()
 
@@ -74,6 +95,7 @@ class Proxy:
                 if swallowing:
                     self.swallowed += 1
                     return  # and with it the connection ends
+                await asyncio.sleep(self.delay_s)
                 if not self.deaf.is_set():
                     writer.write(data)
                     await writer.drain()

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from ohlcvd.database import Batch, Database, Writer
+from ohlcvd.database import Batch, Database, Quarantine, Spool, Writer
 from ohlcvd.market import MINUTE_US, Candle, Instrument, Side, Trade
 
 # 2026-03-01 12:00 UTC
@@ -32,10 +32,15 @@ def candle(minute: int = 0, close: str = "101", **changes: Any) -> Candle:
 
 @asynccontextmanager
 async def writing(
-    database: Database, on_commit: Callable[[Batch], None] | None = None, *, careful: bool = False
+    database: Database,
+    on_commit: Callable[[Batch], None] | None = None,
+    *,
+    careful: bool = False,
+    spool: Spool | None = None,
+    quarantine: Quarantine | None = None,
 ) -> AsyncIterator[Writer]:
     """A writer whose `run` is running; an error of it fails the test."""
-    writer = Writer(database, on_commit=on_commit, careful=careful)
+    writer = Writer(database, on_commit=on_commit, careful=careful, spool=spool, quarantine=quarantine)
     task = asyncio.create_task(writer.run())
     try:
         yield writer
@@ -45,7 +50,7 @@ async def writing(
         assert isinstance(outcome, asyncio.CancelledError), outcome
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 120.0) -> None:
     """Wait for it; a TimeoutError if it never comes."""
     async with asyncio.timeout(timeout_s):
         while not condition():

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import random
 import signal
 import time
@@ -14,68 +13,14 @@ import psycopg
 import pytest
 
 from ohlcvd.database import Database, Writer
-from ohlcvd.database.writer import RETRY_MAX_S
+from ohlcvd.database.commit import RETRY_MAX_S
 from ohlcvd.embedded import EmbeddedServer, prepare_postgres, running
 from ohlcvd.errors import EmbeddedServerError, ServiceUnavailable
 from ohlcvd.market import Instrument
+from tests.database.feed import PER_STEP, Feed, assert_exact, feeding, start_again, stop
 from tests.database.proxy import Proxy
-from tests.database.support import NOON_US, candle, query, stored_ids, trades, until, writing
-from tests.servers import FAST, is_gone
-
-PER_STEP = 5
-
-
-class Feed:
-    """A market that goes on whatever happens: trades, and the claim that they are complete."""
-
-    def __init__(self, writer: Writer, instrument: Instrument) -> None:
-        self.writer = writer
-        self.instrument = instrument
-        self.given = 0
-
-    async def run(self) -> None:
-        while True:
-            self.step()
-            await asyncio.sleep(0.002)
-
-    def step(self) -> None:
-        first, self.given = self.given, self.given + PER_STEP
-        self.writer.add_trades(self.instrument, trades(range(first, self.given)))
-        self.writer.cover(self.instrument, "trades", NOON_US, NOON_US + self.given * 10_000)
-
-
-@asynccontextmanager
-async def feeding(writer: Writer, instrument: Instrument) -> AsyncIterator[Feed]:
-    feed = Feed(writer, instrument)
-    task = asyncio.create_task(feed.run())
-    try:
-        yield feed
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def assert_exact(conninfo: str, feed: Feed) -> None:
-    """0 lost, 0 doubled, and coverage says so."""
-    assert stored_ids(conninfo, feed.instrument) == [*range(feed.given)]
-    uppers = query(conninfo, "SELECT (extract(epoch FROM upper(covered)) * 1000000)::bigint FROM ohlcvd.coverage")
-    assert uppers == [(NOON_US + feed.given * 10_000,)]
-
-
-async def start_again(server: EmbeddedServer) -> None:
-    """As whoever looks after it would: until it is ready (a killed one's backends may still be ending)."""
-    server.spawn()
-    async with asyncio.timeout(60):
-        while not server.is_ready():
-            await asyncio.sleep(0.02)
-            if is_gone(server.pid):
-                await asyncio.to_thread(os.waitpid, server.pid, 0)
-                server.spawn()
-
-
-async def stop(server: EmbeddedServer, how: signal.Signals) -> None:
-    os.kill(server.pid, how)
-    await asyncio.to_thread(os.waitpid, server.pid, 0)
+from tests.database.support import candle, query, stored_ids, trades, until, writing
+from tests.servers import FAST
 
 
 async def next_commit(writer: Writer) -> None:

@@ -18,6 +18,8 @@ from ohlcvd.database.repairs import (
     Unfillable,
     build_candles,
     built_candles,
+    end_outages,
+    record_outage,
     record_unfillable,
     seam_after,
     seam_before,
@@ -135,9 +137,11 @@ async def test_gaps_are_told_with_their_reasons_and_evidence(
     await cover(database, instrument, "trades", (NOON_US, NOON_US + 10), (NOON_US + 30, NOON_US + 60))
     await cover(database, other, "candles", (NOON_US, NOON_US + MINUTE_US))
     no_history = missing(-200, -50, reason="venue has no history", ids="")
-    outage = missing(25, 40, reason="venue outage")
-    for found in (no_history, missing(12, 15), outage):
+    outage = missing(25, 40, reason="venue outage", ids="")
+    for found in (no_history, missing(12, 15)):
         await record_unfillable(database, instrument.id, "trades", found)
+    for _ in range(2):  # told again while it lasts
+        await record_outage(database, instrument.id, "trades", [outage])
     expected = [
         (-100, -50, "venue has no history", no_history),
         (-50, 0, "not yet fetched", None),
@@ -157,6 +161,12 @@ async def test_gaps_are_told_with_their_reasons_and_evidence(
         ("BTC/USD", "trades", NOON_US - 100, NOON_US + 60),
         ("ETH/USD", "candles", NOON_US, NOON_US + MINUTE_US),
     ]
+    assert await unfillable_of(database, instrument.id, "trades") == [no_history, missing(12, 15)]
+    await end_outages(database, "binance")
+    assert await gaps_of(database) == gaps
+    await end_outages(database, "kraken")
+    assert "venue outage" not in {gap.reason for gap in await gaps_of(database)}
+    assert await unfillable_of(database, instrument.id, "trades") == [no_history, missing(12, 15)]
 
 
 async def test_a_market_that_nothing_is_covered_of_reaches_nowhere(database: Database, instrument: Instrument) -> None:

@@ -30,9 +30,12 @@ async def test_trades_are_stored_digit_for_digit_and_told_after_the_commit(
         writer.add_trades(instrument, [trade(1), odd])
         writer.add_trades(other, [trade(2)])
         assert writer.backlog == 3
+        waiting_since_s = writer.waiting_since_s
+        assert waiting_since_s is not None
+        assert 0 <= time.monotonic() - waiting_since_s < 10
         writer.cover(instrument, "trades", NOON_US, NOON_US + MINUTE_US)
         assert await writer.drain(10)
-        assert writer.backlog == 0
+        assert (writer.backlog, writer.waiting_since_s) == (0, None)
         writer.cover(other, "trades", NOON_US, NOON_US + 5)
         assert await writer.drain(10), "coverage alone is drained too"
     assert query(database.conninfo, "SELECT price::text, amount::text, side FROM ohlcvd.named_trades ORDER BY ts") == [

@@ -17,6 +17,8 @@ class Replayer:
         self.port = 0
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            return web.Response(status=503)
         ws = web.WebSocketResponse()
         await ws.prepare(request)
         self.sockets.append(ws)
@@ -42,10 +44,17 @@ class Replayer:
             request.transport.abort()
 
 
+async def _bullet(request: web.Request) -> web.StreamResponse:
+    """KuCoin's answer to the question where its stream is."""
+    servers = [{"endpoint": "wss://ws-api-spot.kucoin.com/", "pingInterval": 18000, "pingTimeout": 10000}]
+    return web.json_response({"code": "200000", "data": {"token": "TOKEN", "instanceServers": servers}})
+
+
 @asynccontextmanager
 async def replayer() -> AsyncIterator[Replayer]:
     server, app = Replayer(), web.Application()
     app.router.add_get("/{path:.*}", server._serve)
+    app.router.add_post("/api/v1/bullet-public", _bullet)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     try:

@@ -32,8 +32,10 @@ class Recorder:
         self.candles: dict[str, list[tuple[Candle, bool, bool]]] = {}
         self.live: dict[tuple[str, Kind], int] = {}
         self.subscriptions = 0
+        self.reached: dict[str, int] = {}
         self.interruptions: list[tuple[str, Kind, str]] = []
         self.refusals: list[tuple[str, Kind, str]] = []
+        self.doubts: list[tuple[str, Kind, str]] = []
 
     def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
         (self.snapshots if snapshot else self.trades).setdefault(symbol, []).extend(trades)
@@ -50,6 +52,13 @@ class Recorder:
         del self.live[symbol, kind]
         self.interruptions.append((symbol, kind, reason))
 
+    def on_doubted(self, symbol: str, kind: Kind, reason: str) -> None:
+        self.doubts.append((symbol, kind, reason))
+        self.on_interrupted(symbol, kind, reason)
+
+    def on_reached(self, symbol: str, kind: Kind, venue_us: int) -> None:
+        self.reached[symbol] = venue_us
+
     def on_refused(self, symbol: str, kind: Kind, reason: str) -> None:
         self.refusals.append((symbol, kind, reason))
 
@@ -58,7 +67,7 @@ class Recorder:
         return sum(len(trades) for trades in self.trades.values())
 
 
-async def until(condition: Callable[[], object], what: str, timeout_s: float = 60.0) -> float:
+async def until(condition: Callable[[], object], what: str, timeout_s: float = 180.0) -> float:
     """Wait for a condition; how long it took."""
     began_s = time.monotonic()
     while not condition():

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from ohlcvd.exchange import urls
 from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.exact import decimal_seconds_us, decode, digits, iso_us, whole
-from ohlcvd.exchange.generic import IdMaker, in_order
-from ohlcvd.exchange.pacing import Backoff, SilenceWatch
+from ohlcvd.exchange.generic import in_order
+from ohlcvd.exchange.identity import IdMaker
+from ohlcvd.exchange.pacing import LONGEST_PAUSE_S, QUICK_PAUSE_S, Backoff, SilenceWatch
 from ohlcvd.exchange.rejects import Rejects, readable
 from ohlcvd.exchange.sink import StreamCounters
 from ohlcvd.exchange.venue import Silence
@@ -91,17 +92,33 @@ def test_times_are_floored_to_microseconds() -> None:
 
 def test_first_reconnect_is_at_once_and_later_ones_are_bounded() -> None:
     backoff = Backoff()
-    backoff.ended(was_live=True, lived_s=60)
+    backoff.ended(was_live=True, lived_s=60, now_s=0)
     assert backoff.pause_s(0.999) == 0
+    assert [round(backoff.pause_s(0.5, together), 3) for together in (1, 2, 41)] == [0, 0.05, 2.0], "one by one"
     for _ in range(20):
-        backoff.ended(was_live=True, lived_s=1)
+        backoff.ended(was_live=True, lived_s=1, now_s=60)
         assert backoff.pause_s(0.999) <= 1
     for _ in range(40):
-        backoff.ended(was_live=False, lived_s=0)
+        backoff.ended(was_live=False, lived_s=0, now_s=3600)
     assert 29 < backoff.pause_s(0.999) <= 30
     assert backoff.pause_s(0.0) == 0
-    backoff.ended(was_live=True, lived_s=10)
+    backoff.ended(was_live=True, lived_s=10, now_s=3610)
     assert backoff.pause_s(0.999) == 0
+
+
+def test_an_outage_of_seconds_is_over_seconds_after_its_end_and_a_long_one_costs_few_attempts() -> None:
+    assert (QUICK_PAUSE_S, LONGEST_PAUSE_S) == (5.0, 30.0)
+    backoff = Backoff()
+    backoff.ended(was_live=True, lived_s=60, now_s=0)
+    now_s, attempts = 0.0, 0
+    while now_s < 600:
+        backoff.ended(was_live=False, lived_s=0, now_s=now_s)
+        assert backoff.pause_s(0.999) <= max(QUICK_PAUSE_S, now_s / 20)
+        assert backoff.pause_s(0.999, together=3) <= 3 * max(QUICK_PAUSE_S, now_s / 20)
+        now_s, attempts = now_s + backoff.pause_s(0.5), attempts + 1
+    assert 80 <= attempts <= 130, "Kraken's address allows some 150 in ten minutes"
+    backoff.ended(was_live=False, lived_s=0, now_s=7200)
+    assert 29 < backoff.pause_s(0.999, together=50) <= 30
 
 
 def test_heartbeat_venue_is_dead_after_six_seconds_without_data_although_pongs_come() -> None:

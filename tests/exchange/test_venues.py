@@ -11,10 +11,12 @@ import pytest
 from ohlcvd.exchange.exact import decode
 from ohlcvd.exchange.registry import FAST_VENUES
 from ohlcvd.exchange.venue import Ack, BadRow, CandleRow, Event, FastVenue, Pong, Pulse, Refusal, TradeRows
+from ohlcvd.exchange.venues.binance import Binance
+from ohlcvd.exchange.venues.kraken import Kraken
 from ohlcvd.market import Candle, Trade, candle_fault, trade_fault
 from tests.exchange.support import real_data, recorded_frames, recorded_rows, recorded_trades
 
-KRAKEN, BINANCE = FAST_VENUES["kraken"], FAST_VENUES["binance"]
+KRAKEN, BINANCE = Kraken(), Binance()
 FUTURE_US = 4_000_000_000_000_000
 
 
@@ -35,7 +37,7 @@ def test_recorded_frames_give_exactly_the_recorded_trades(name: str, folder: str
     data = real_data() / folder
     trades: list[Trade] = []
     for frame in recorded_frames(data):
-        for event in parsed(FAST_VENUES[name], frame["raw"]):
+        for event in parsed(FAST_VENUES[name][0], frame["raw"]):
             assert isinstance(event, TradeRows | CandleRow)
             assert event.wire == wire
             if isinstance(event, TradeRows):

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 60.0) -> T:
+def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 180.0) -> T:
     """The first true value of `condition`; AssertionError with `what` after the deadline."""
     deadline = time.monotonic() + timeout_s
     while True:
@@ -41,12 +41,14 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT)}
 
 
-def ohlcvd(*words: str, folder: Path, timeout_s: float = 120.0) -> "subprocess.CompletedProcess[str]":
+def ohlcvd(
+    *words: str, folder: Path, timeout_s: float = 120.0, environ: Mapping[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
     """Run one command to its end."""
     return subprocess.run(
         [sys.executable, "-P", "-m", "ohlcvd", *words],
         cwd=folder,
-        env=environment(),
+        env=environment() | dict(environ or {}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -123,18 +125,20 @@ class Daemon:
         service: str = "both",
         extra: str = "",
         since: str = "0",
+        listen: str = "",
         rest_url: str | None = None,
         ws_url: str | None = None,
     ) -> None:
         """`rest_url`, `ws_url`: the exchange's, unless something stands between it and the daemon."""
         self.folder = folder
+        self.environ: dict[str, str] = {}  # for its commands, and what they start
         self.file = folder / "ohlcvd.conf"
         self.dsn = dsn
         self.url = url
         (folder / ".env").touch()
         lines = ["[ohlcvd]", f"service = {service}", f"exchanges = {', '.join(symbols)}", f"since = {since}"]
         lines += [f"{name}_dir = {folder}/{name}" for name in ("state", "run", "log")]
-        lines += ["[postgres]", f"dsn = {dsn}", "[redis]", f"url = {url}", "[http]", "listen ="]
+        lines += ["[postgres]", f"dsn = {dsn}", "[redis]", f"url = {url}", "[http]", f"listen = {listen}"]
         rest_url, ws_url = rest_url or exchange.url, ws_url or exchange.url.replace("http", "ws")
         for name, names in symbols.items():
             lines += [f"[exchange:{name}]", f"symbols = {', '.join(names)}"]
@@ -142,7 +146,7 @@ class Daemon:
         self.file.write_text("\n".join(lines) + "\n" + extra)
 
     def command(self, name: str, *words: str) -> "subprocess.CompletedProcess[str]":
-        return ohlcvd(name, "--config", str(self.file), *words, folder=self.folder)
+        return ohlcvd(name, "--config", str(self.file), *words, folder=self.folder, environ=self.environ)
 
     def status(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.command("status", "--json").stdout)

@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from ohlcvd import coverage
 from ohlcvd.database import Database, Writer
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.limits import rules_of
 from ohlcvd.market import MINUTE_US, SECOND_US, Instrument, Kind, minute_of
 from ohlcvd.repair.book import CoverageBook
+from ohlcvd.repair.handed import UNSTORED_ROWS
 from ohlcvd.repair.records import DatabaseRecords
-from ohlcvd.repair.scheduler import BACKLOG_ROWS, RepairCounters, RepairScheduler
+from ohlcvd.repair.scheduler import RepairCounters, RepairScheduler
 from ohlcvd.simulator.market import MarketSettings
 from ohlcvd.simulator.server import Simulator, SimulatorSettings
 from tests.database.support import query
@@ -34,6 +36,7 @@ class Process:
         self.conninfo = conninfo
         self.handler = handler
         self.kinds = kinds
+        self.trades_hours: float | None = None  # where trades are wanted less far back than candles
         self.live_us = minute_of(time.time_ns() // 1000 - 30 * SECOND_US) - 2 * MINUTE_US
         self.wanted_us = 0
         self.counters: list[RepairCounters] = []
@@ -48,14 +51,14 @@ class Process:
             self.instruments = list(found.values())
             for instrument in self.instruments:
                 for kind in KINDS:
-                    wanted_us = await database.want(instrument.id, kind, self.wanted_us)
+                    wanted_us = await database.want(instrument.id, kind, self.wanted_from(kind))
                     book.load(instrument, kind, await database.coverage(instrument.id, kind), wanted_us)
             writer = Writer(database, on_commit=book.committed)
             scheduler = RepairScheduler(
                 self.handler.name, self.instruments, self.kinds, self.handler, writer, book,
                 rules=rules_of(self.handler.name), live_from_us=lambda instrument, kind: self.live_us,
                 venue_now_us=lambda: self.handler.clock.now_us(time.monotonic()),
-                records=DatabaseRecords(database), backlog=lambda: writer.backlog,
+                records=DatabaseRecords(database), waiting_since_s=lambda: writer.waiting_since_s,
             )  # fmt: skip
             self.counters.append(scheduler.counters)
             tasks = [asyncio.create_task(scheduler.run()), asyncio.create_task(writer.run())]
@@ -69,9 +72,14 @@ class Process:
         while time.monotonic() < deadline:
             assert not any(task.done() for task in tasks)
             keys = [(instrument, kind) for instrument in self.instruments for kind in self.kinds]
-            if all(book.covered(*key) == [(self.wanted_us, self.live_us)] for key in keys):
+            if all(coverage.contains(book.covered(*key), self.wanted_from(key[1]), self.live_us) for key in keys):
                 return
             await asyncio.sleep(0.02)
+
+    def wanted_from(self, kind: Kind) -> int:
+        if kind == "candles" or self.trades_hours is None:
+            return self.wanted_us
+        return self.live_us - int(self.trades_hours * 3600) * SECOND_US
 
     @property
     def rows(self) -> int:
@@ -121,7 +129,7 @@ async def test_history_killed_five_times_beside_a_failing_venue(name: str, datab
         await one.run(2, 60)
         assert_complete(database_url, running, one)
         least = query(database_url, "SELECT count(*) FROM ohlcvd.trades")[0][0] + 5 * 120
-        on_their_way = 5 * (BACKLOG_ROWS + rules_of(name).requests_at_once * 1000)
+        on_their_way = 5 * (UNSTORED_ROWS + rules_of(name).requests_at_once * 1000)
         assert one.rows <= 1.03 * least + on_their_way
         (committed,) = query(
             database_url, "SELECT count(*), count(DISTINCT (instrument_id, trade_id)) FROM ohlcvd.trades"
@@ -136,6 +144,22 @@ async def test_what_kraken_has_no_candles_of_is_built_from_trades(database_url: 
         sources = dict(query(database_url, "SELECT source::text, count(*) FROM ohlcvd.candles_1m GROUP BY 1"))
         assert sources["t"] > 100
         assert sources["v"] > 700
+
+
+async def test_candles_wanted_further_back_than_trades_bring_the_trades_they_need(database_url: str) -> None:
+    async with process("kraken", database_url, rate=0.6, hours=13, symbols=1) as (running, one):
+        one.trades_hours = 1
+        await one.run(13, 60)
+        assert query(database_url, "SELECT * FROM ohlcvd.gaps") == []
+        (instrument,) = one.instruments
+        venue = running.venue("kraken")
+        minutes = venue.true_candles(instrument.symbol, one.wanted_us, one.live_us)
+        assert query(database_url, "SELECT count(*) FROM ohlcvd.candles_1m") == [(len(minutes),)]
+        # the last hour for themselves, the first for candles that the venue has no more
+        needed = len(venue.true_trades(instrument.symbol, one.wanted_us, one.wanted_us + 3600 * SECOND_US))
+        wanted = len(venue.true_trades(instrument.symbol, one.live_us - 3600 * SECOND_US, one.live_us))
+        (stored,) = query(database_url, "SELECT count(*) FROM ohlcvd.trades")[0]
+        assert needed + wanted <= stored < 1.5 * (needed + wanted)
 
 
 async def test_candles_alone_fetch_trades_only_where_there_are_no_candles(database_url: str) -> None:

@@ -130,6 +130,29 @@ def test_a_jump_of_ids_stays_out_of_the_claims_with_evidence() -> None:
     assert lost == Lost((trade(2, 5).ts_us, trade(6, 9).ts_us + 1), "3-5", "trades from 1, limit 1000", "2 and then 6")
 
 
+def test_ids_missing_where_the_stretch_begins_are_found_although_nothing_below_is_known() -> None:
+    walk = TradeWalk((NOON_US, NOON_US + 600 * SECOND_US), BINANCE, trusts_lower=True)
+    assert walk.ask() == (None, NOON_US - 10 * SECOND_US, 1000)
+    rows = [trade(9, 100), trade(10, 200), trade(11, 601)]
+    assert walk.take(TradePage(rows, None), LATE_US) == ([], [], [], False, None), "nothing from before the stretch"
+    assert walk.ask() == (None, NOON_US - 2515 * SECOND_US, 50), "ten trades further back"
+    step = walk.take(TradePage([trade(5, -1700), trade(6, -20), *rows], None), LATE_US)
+    assert step.is_done
+    assert step.claims == [(trade(9, 100).ts_us + 1, NOON_US + 600 * SECOND_US)]
+    assert [(one.gap, one.ids) for one in step.lost] == [((trade(6, -20).ts_us, trade(9, 100).ts_us + 1), "7-8")]
+
+
+@pytest.mark.parametrize(("first", "questions"), [(1, 1), (9, 4)])
+def test_a_stretch_that_nothing_lies_before_is_believed_after_a_few_questions(first: int, questions: int) -> None:
+    walk = TradeWalk((NOON_US, NOON_US + 600 * SECOND_US), BINANCE, trusts_lower=True)
+    for _ in range(questions):
+        walk.ask()
+        step = walk.take(TradePage([trade(first, 100), trade(first + 1, 601)], None), LATE_US)
+    assert step.is_done
+    assert step.claims == [(NOON_US, NOON_US + 600 * SECOND_US)]
+    assert not step.lost
+
+
 def test_a_venue_with_recent_trades_only_is_believed_for_what_it_gives() -> None:
     walk = TradeWalk((NOON_US, NOON_US + 60 * SECOND_US), UNKNOWN_VENUE, trusts_lower=True)
     walk.ask()

@@ -13,6 +13,7 @@ from ohlcvd.exchange.sink import TradePage
 from ohlcvd.market import SECOND_US, Candle, Instrument, Kind, Trade
 from ohlcvd.repair.book import CoverageBook, Key
 from ohlcvd.repair.lost import Unfillable
+from ohlcvd.repair.outage import Silence
 
 # 2026-03-01 12:00 UTC
 NOON_US = 1_772_366_400_000_000
@@ -116,6 +117,7 @@ class ModelStore:
         self.candles: dict[Instrument, dict[int, Candle]] = {}
         self.covered: dict[Key, list[Range]] = {}
         self.recorded: dict[Key, list[Unfillable]] = {}
+        self.outages: dict[Key, list[Range]] = {}
         self.book = CoverageBook()
         self._queue: list[Callable[[], None]] = []
 
@@ -186,6 +188,12 @@ class ModelStore:
         known = self.recorded.get((instrument, kind), [])
         apart = [one for one in known if one.gap[1] <= found.gap[0] or found.gap[1] <= one.gap[0]]
         self.recorded[instrument, kind] = [*apart, found]
+
+    async def record_outage(self, instrument: Instrument, kind: Kind, gaps: Sequence[Range], silence: Silence) -> None:
+        self.outages[instrument, kind] = [*gaps]
+
+    async def end_outages(self, exchange: str) -> None:
+        self.outages.clear()
 
     async def build_candles(self, instrument: Instrument, ranges: Sequence[Range]) -> int:
         key: Key = (instrument, "candles")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ohlcvd.report.times import iso, length, minute, moment, read_moment
+from ohlcvd.report.times import iso, length, minute, moment, moment_us, read_moment
 
 NOW_US = 1_772_366_400_000_000  # 2026-03-01 12:00 UTC
 HOUR_US = 3_600_000_000
@@ -15,6 +15,9 @@ HOUR_US = 3_600_000_000
         (" 2H ", NOW_US - 2 * HOUR_US),
         ("90 m", NOW_US - HOUR_US - HOUR_US // 2),
         ("3d ago", NOW_US - 72 * HOUR_US),
+        ("2 Weeks ago", NOW_US - 14 * 24 * HOUR_US),
+        ("1 hour", NOW_US - HOUR_US),
+        ("90 mins", NOW_US - HOUR_US - HOUR_US // 2),
         ("now", NOW_US),
         ("2026-03-01", NOW_US - 12 * HOUR_US),
         ("2026-03-01 11:00", NOW_US - HOUR_US),
@@ -28,11 +31,34 @@ def test_many_ways_to_write_a_time(text: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "soon", "12", "2 weeks", "2026-13-01", "1999-01-01", "-2h", "2h3m", "99999999d"]
+    "text",
+    [
+        "",
+        "0",
+        "soon",
+        "12",
+        "2 wells",
+        "2 dayss",
+        "3 minutes hence",
+        "2026-13-01",
+        "1999-01-01",
+        "-2h",
+        "2h3m",
+        "99999999d",
+    ],
 )
 def test_what_is_no_time_is_told_what_is(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time: give how long ago"):
         read_moment(text)
+
+
+def test_days_are_those_of_utc_and_a_time_may_lie_ahead() -> None:
+    assert moment_us("today", NOW_US) == NOW_US - 12 * HOUR_US
+    assert moment_us(" Yesterday", NOW_US) == NOW_US - 36 * HOUR_US
+    assert moment_us("2h", NOW_US) == NOW_US - 2 * HOUR_US
+    assert moment_us("2026-03-02", NOW_US) == NOW_US + 12 * HOUR_US
+    with pytest.raises(ValueError, match="today, yesterday"):
+        moment_us("tomorrow", NOW_US)
 
 
 def test_times_are_as_fine_as_they_need_to_be() -> None:

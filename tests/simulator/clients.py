@@ -11,7 +11,7 @@ import aiohttp
 
 from ohlcvd.simulator.server import Simulator
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 
 
 class Client:

@@ -1,14 +1,17 @@
 """A supervisor with children that misbehave on purpose, run as a process of its own: `program.py FOLDER JSON`.
 
-JSON: {"children": {name: kind}, "servers": {name: kind}}, `beat_timeout_s`, `ready_timeout_s`, `grace_s`, and
-`hasty` for short waits between restarts. Each child writes a line `name pid monotonic` into FOLDER/starts when it
-begins.
+JSON: {"children": {name: kind}, "servers": {name: kind}}, `beat_timeout_s`, `ready_timeout_s`, `grace_s`, `hasty` for
+short waits between restarts, `user` for who it runs as where root starts it, and `constants` in place of those that a
+test has asserted before ({"health.STALLED_S": 1.0}). Each child writes a line `name pid monotonic` into FOLDER/starts
+when it begins. On a reload FOLDER/plan.json says what there is to be: `children` as above, `restart`, `updates` ({name:
+symbols}), `processes` (how many its user may have), or `error`.
 """
 
 import ctypes
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -18,8 +21,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ohlcvd.errors import ConfigError
 from ohlcvd.log import setup_logging
+from ohlcvd.supervisor import health, restart, states
 from ohlcvd.supervisor.child import ChildSpec
+from ohlcvd.supervisor.commands import CommandReceiver, Update
+from ohlcvd.supervisor.family import Plan
 from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
 from ohlcvd.supervisor.loop import Supervisor
 from ohlcvd.supervisor.states import Ladder, Limits
@@ -32,9 +39,9 @@ Kind = Callable[["Child"], int]
 class Child:
     """What every kind of child can do."""
 
-    def __init__(self, folder: Path, name: str, sender: HeartbeatSender) -> None:
-        self.folder, self.name, self.sender = folder, name, sender
-        self.commits = 0
+    def __init__(self, folder: Path, name: str, sender: HeartbeatSender, commands: CommandReceiver) -> None:
+        self.folder, self.name, self.sender, self.commands = folder, name, sender, commands
+        self.commits = self.reconnects = 0
         self.count = 0  # how often this child has begun, this time included
         self.stopping = False
 
@@ -47,14 +54,17 @@ class Child:
         lines = (self.folder / "starts").read_text().splitlines()
         self.count = sum(line.startswith(f"{self.name} ") for line in lines)
 
-    def beat(self, state: BeatState = "streaming") -> None:
-        self.commits += 1
-        self.sender.send(Beat(state, {"commits": self.commits}))
+    def beat(
+        self, state: BeatState = "streaming", *, commits: bool = True, reconnects: bool = False, **levels: int
+    ) -> None:
+        self.commits += commits
+        self.reconnects += reconnects
+        self.sender.send(Beat(state, {"commits": self.commits, "reconnects": self.reconnects, **levels}))
 
-    def beat_until_stopped(self, state: BeatState = "streaming") -> int:
+    def beat_until_stopped(self, state: BeatState = "streaming", **options: Any) -> int:
         signal.signal(signal.SIGTERM, self._stop)
         while not self.stopping:
-            self.beat(state)
+            self.beat(state, **options)
             time.sleep(BEAT_S)
         self.beat("draining")
         return 0
@@ -65,6 +75,55 @@ class Child:
 
 def beats(child: Child) -> int:
     return child.beat_until_stopped()
+
+
+def listens(child: Child) -> int:
+    """Writes down what it is told."""
+    signal.signal(signal.SIGTERM, child._stop)
+    while not child.stopping:
+        child.beat()
+        for update in child.commands.read():
+            with (child.folder / f"{child.name}.told").open("a") as file:
+                file.write(json.dumps([update.symbols, update.log_level]) + "\n")
+        time.sleep(BEAT_S)
+    return 0
+
+
+def crashes_fifty_times(child: Child) -> int:
+    return 3 if child.count <= 50 else child.beat_until_stopped()
+
+
+def does_not_listen(child: Child) -> int:
+    child.commands.close()
+    return child.beat_until_stopped()
+
+
+def reconnects_in_vain(child: Child) -> int:
+    """The first time; then it streams."""
+    return child.beat_until_stopped("ready" if child.count == 1 else "streaming", reconnects=True)
+
+
+def waits_for_the_exchange(child: Child) -> int:
+    return child.beat_until_stopped("ready")
+
+
+def stalls(child: Child) -> int:
+    """Rows wait, and the database is there; the second time they are committed."""
+    return child.beat_until_stopped(commits=child.count > 1, backlog=7, database_up=1)
+
+
+def waits_for_the_database(child: Child) -> int:
+    return child.beat_until_stopped(commits=False, backlog=7, database_up=0)
+
+
+def watches(child: Child) -> int:
+    """A monitor: FOLDER/stale names those whose beat in Redis is stale."""
+    signal.signal(signal.SIGTERM, child._stop)
+    while not child.stopping:
+        names = (child.folder / "stale").read_text().split() if (child.folder / "stale").exists() else []
+        child.sender.send(Beat("ready", {}, tuple(names)))
+        time.sleep(BEAT_S)
+    return 0
 
 
 def starts_for_ever(child: Child) -> int:
@@ -153,22 +212,50 @@ KINDS: dict[str, Kind] = {
         beats,
         blocks,
         crashes,
+        crashes_fifty_times,
         crashes_three_times,
+        does_not_listen,
         drains_slowly,
         ignores_term,
+        listens,
         looks,
         raises,
+        reconnects_in_vain,
         refuses,
+        stalls,
         starts_for_ever,
         talks_nonsense,
+        waits_for_the_database,
+        waits_for_the_exchange,
+        watches,
     )
 }
 
 
-def child_main(folder: Path, name: str, kind: str, sender: HeartbeatSender) -> int:
-    child = Child(folder, name, sender)
+def child_main(folder: Path, name: str, kind: str, sender: HeartbeatSender, commands: CommandReceiver) -> int:
+    child = Child(folder, name, sender, commands)
     child.begin()
     return KINDS[kind](child)
+
+
+def spec(folder: Path, name: str, kind: str) -> ChildSpec:
+    log_file = folder / f"{name}.log" if kind == "blocks" else None
+    return ChildSpec(name, partial(child_main, folder, name, kind), kind != "watches", log_file)
+
+
+def read_plan(folder: Path) -> Plan:
+    plan = json.loads((folder / "plan.json").read_text())
+    if "error" in plan:
+        raise ConfigError(plan["error"])
+    if "processes" in plan:
+        _, most = resource.getrlimit(resource.RLIMIT_NPROC)
+        resource.setrlimit(resource.RLIMIT_NPROC, (plan["processes"] or most, most))
+    return Plan(
+        [spec(folder, name, kind) for name, kind in plan["children"].items()],
+        frozenset(plan.get("restart", ())),
+        {name: Update(symbols=tuple(symbols)) for name, symbols in plan.get("updates", {}).items()},
+        tuple(plan.get("later", ())),
+    )
 
 
 class SleepServer:
@@ -196,7 +283,14 @@ class SleepServer:
 
 
 def main(folder: Path, options: dict[str, Any]) -> int:
+    if "user" in options and os.geteuid() == 0:
+        os.chown(folder, options["user"], -1)
+        os.setgroups([])
+        os.setuid(options["user"])
     setup_logging(file=folder / "ohlcvd.log", level="DEBUG", terminal=False)
+    for constant, value in options.get("constants", {}).items():
+        module, _, attribute = constant.partition(".")
+        vars({"health": health, "states": states, "restart": restart}[module])[attribute] = value
     limits = Limits(
         beat_timeout_s=options.get("beat_timeout_s", 1.5),
         ready_timeout_s=options.get("ready_timeout_s", 3.0),
@@ -204,14 +298,12 @@ def main(folder: Path, options: dict[str, Any]) -> int:
         ladder=((signal.SIGTERM, options.get("grace_s", 3.0)), (signal.SIGKILL, 5.0)),
     )
     supervisor = Supervisor(
-        [
-            ChildSpec(name, partial(child_main, folder, name, kind))
-            for name, kind in options.get("children", {}).items()
-        ],
+        [spec(folder, name, kind) for name, kind in options.get("children", {}).items()],
         [SleepServer(folder, name, kind) for name, kind in options.get("servers", {}).items()],
         run_dir=folder,
         limits=limits,
-        about={"service": "both"},
+        reload=lambda: read_plan(folder),
+        about=lambda: {"service": "both"},
         chance=(lambda: 0.01) if options.get("hasty") else None,
     )
     return supervisor.run()

@@ -7,8 +7,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from ohlcvd.supervisor.lock import start_ticks
 T = TypeVar("T")
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 60.0
+PATIENCE_S = 180.0
 
 
 def wait_for(what: Callable[[], T], timeout_s: float = PATIENCE_S) -> T:
@@ -75,6 +76,15 @@ class Running:
     def messages(self) -> list[str]:
         return [str(line["message"]) for line in self.log()]
 
+    def said_s(self, words: str) -> float:
+        """How long after the start of its process (by its log) a line with these words was logged."""
+        lines = self.log()
+        index = next(index for index, line in enumerate(lines) if words in line["message"])
+        name = str(lines[index]["message"]).split()[0]
+        start = next(line for line in reversed(lines[:index]) if line["message"].startswith(f"{name} started"))
+        times = [datetime.fromisoformat(line["time"]).timestamp() for line in (start, lines[index])]
+        return times[1] - times[0]
+
     def send(self, signum: int) -> None:
         self.process.send_signal(signum)
 
@@ -85,12 +95,12 @@ class Running:
 
 
 @contextmanager
-def supervisor(**options: object) -> Iterator[Running]:
+def supervisor(environ: Mapping[str, str] | None = None, **options: object) -> Iterator[Running]:
     """Run `program.py`; kill whatever is left of it at the end."""
     with tempfile.TemporaryDirectory(prefix="ohlcvd-supervisor-") as name:
         folder = Path(name)
         command = [sys.executable, "-m", "tests.supervisor.program", name, json.dumps(options)]
-        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error"})
+        process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONWARNINGS": "error", **(environ or {})})
         running = Running(process, folder)
         try:
             wait_for(lambda: process.poll() is not None or "supervisor is up" in _text(folder / "ohlcvd.log"))

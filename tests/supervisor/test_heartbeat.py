@@ -22,6 +22,7 @@ beats = st.builds(
     Beat,
     st.sampled_from(["starting", "ready", "streaming", "draining"]),
     st.dictionaries(st.text(max_size=20), st.integers(-(2**63), 2**63), max_size=20),
+    st.lists(st.sampled_from(["kraken", "binance/2"]), max_size=2).map(tuple),
 )
 
 
@@ -55,6 +56,8 @@ def test_any_bytes_are_a_beat_or_a_bad_beat(line: bytes) -> None:
         b'{"state":"ready"}',
         b'{"state":"ready","counters":{"a":true}}',
         b'{"state":"ready","counters":{"a":1.5}}',
+        b'{"state":"ready","counters":{},"stale":"kraken"}',
+        b'{"state":"ready","counters":{},"stale":[1]}',
         b"[" * 100_000,
     ],
 )

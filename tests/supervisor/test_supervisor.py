@@ -6,12 +6,18 @@ import signal
 import socket
 import time
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 
+from ohlcvd.supervisor import health, restart
 from ohlcvd.supervisor.control import SOCKET_NAME, ask
 from ohlcvd.supervisor.restart import FIRST_RESTART_S, STARTS
 from ohlcvd.supervisor.states import Limits
+from tests.clock import WallClock
+from tests.faults import FaultSeen
 from tests.supervisor.running import Running, alive, supervisor, wait_for
+
+ORDINARY_USER = 65534
 
 
 def test_killed_child_is_back_and_its_sibling_untouched() -> None:
@@ -161,19 +167,21 @@ def test_blocked_child_leaves_its_stacks() -> None:
     with supervisor(children={"a": "blocks"}, beat_timeout_s=1.0) as running:
         wait_for(lambda: len(running.starts("a")) == 2)
         running.wait_state("a", "streaming")
-        (line,) = [line for line in running.log() if "stacks" in line]
+        (line,) = [json.loads(line) for line in (running.folder / "a.log").read_text().splitlines()]
         assert "in blocks" in line["stacks"]
         assert line["level"] == "ERROR"
+        assert any("a left its stacks" in text and "a.log" in text for text in running.messages())
 
 
-def test_child_that_never_becomes_ready_is_restarted() -> None:
+def test_child_that_never_becomes_ready_is_restarted(fault_seen: FaultSeen) -> None:
     assert Limits().ready_timeout_s == 60.0
     with supervisor(children={"a": "starts_for_ever"}, ready_timeout_s=1.0) as running:
         wait_for(lambda: len(running.starts("a")) == 2)
-        assert any("a did not become ready" in text for text in running.messages())
+        noticed_s = running.said_s("a did not become ready")
+        fault_seen("never ready", noticed_s, None, "ready_timeout_s = 1 (60 by default); restarted")
 
 
-def test_paused_supervisor_kills_nobody() -> None:
+def test_paused_supervisor_kills_nobody(fault_seen: FaultSeen) -> None:
     with supervisor(children={"a": "beats", "b": "beats"}, beat_timeout_s=1.0) as running:
         running.wait_state("a", "streaming")
         pids = sorted(running.pids())
@@ -187,6 +195,121 @@ def test_paused_supervisor_kills_nobody() -> None:
         time.sleep(1.2)
         assert sorted(running.pids()) == pids
         assert running.child("a")["state"] == "streaming"
+        fault_seen("supervisor and children paused", None, None, "3.3 s with beat_timeout_s = 1; nobody killed")
+
+
+def test_child_that_reconnects_in_vain_is_restarted_and_one_that_waits_is_not(
+    fault_seen: FaultSeen,
+) -> None:
+    assert (health.IN_VAIN_S, health.IN_VAIN_RECONNECTS) == (120.0, 3)
+    shrunk = {"health.IN_VAIN_S": 0.5}
+    with supervisor(children={"a": "reconnects_in_vain", "b": "waits_for_the_exchange"}, constants=shrunk) as running:
+        running.wait_state("a", "streaming")
+        assert len(running.starts("a")) == 2
+        assert any("a is unhealthy" in text and "reconnects in vain" in text for text in running.messages())
+        assert running.child("a")["failures"] == 1
+        assert running.child("b")["restarts"] == 0
+        seen = "IN_VAIN_S = 0.5 (120 by default); restarted; one whose exchange is away is not"
+        fault_seen("reconnecting in vain", running.said_s("a is unhealthy"), None, seen)
+
+
+def test_child_whose_data_stalls_is_restarted_and_one_whose_database_is_away_is_not(fault_seen: FaultSeen) -> None:
+    assert health.STALLED_S == 60.0
+    shrunk = {"health.STALLED_S": 0.5}
+    with supervisor(children={"a": "stalls", "b": "waits_for_the_database"}, constants=shrunk) as running:
+        wait_for(lambda: len(running.starts("a")) == 2)
+        running.wait_state("a", "streaming")
+        assert any("a is unhealthy" in text and "7 rows wait" in text for text in running.messages())
+        time.sleep(0.6)
+        assert running.child("a")["restarts"] == 1
+        assert running.child("b")["restarts"] == 0
+        seen = "STALLED_S = 0.5 (60 by default); restarted; one whose database is away is not"
+        fault_seen("data stalled while beats go on", running.said_s("a is unhealthy"), None, seen)
+
+
+def test_child_whose_beat_in_redis_is_stale_is_restarted_and_not_all_at_once(fault_seen: FaultSeen) -> None:
+    assert (health.STALE_S, health.SETTLED_S) == (15.0, 30.0)
+    shrunk = {"health.STALE_S": 0.5, "health.SETTLED_S": 0.1}
+    with supervisor(children={"a": "beats", "b": "beats", "monitor": "watches"}, constants=shrunk) as running:
+        for name, state in (("a", "streaming"), ("b", "streaming"), ("monitor", "ready")):
+            running.wait_state(name, state)
+        (running.folder / "stale").write_text("a b")
+        time.sleep(1.0)
+        assert {child["restarts"] for child in running.status()["children"]} == {0}
+        (running.folder / "stale").write_text("a")
+        wait_for(lambda: len(running.starts("a")) == 2)
+        (running.folder / "stale").write_text("")
+        assert any("a is unhealthy" in text and "says the monitor" in text for text in running.messages())
+        seen = "STALE_S = 0.5 (15 by default), said by the monitor; restarted; all at once or no monitor: nobody"
+        fault_seen("beat in redis stale", None, None, seen)
+        os.kill(running.pid("monitor"), signal.SIGKILL)
+        wait_for(lambda: len(running.starts("monitor")) == 2)
+        assert running.child("b")["restarts"] == 0
+
+
+def test_the_monitor_alone_is_not_worth_running() -> None:
+    with supervisor(children={"a": "refuses", "monitor": "watches"}) as running:
+        assert running.process.wait(20) == 78
+
+
+def test_clock_that_is_set_kills_nobody_and_excuses_nobody(tmp_path: Path) -> None:
+    clock = WallClock(tmp_path)
+    with supervisor(clock.environ, children={"a": "beats", "b": "beats"}, beat_timeout_s=1.0) as running:
+        running.wait_state("a", "streaming")
+        pids = sorted(running.pids())
+        for hours in (1, -1):
+            clock.set(hours * 3600)
+            time.sleep(1.5)
+            assert sorted(running.pids()) == pids
+            running.send(signal.SIGUSR1)
+            shifted = ask(running.folder, {"command": "log-level", "level": "DEBUG"})
+            assert shifted["level"] == "DEBUG"
+        os.kill(running.pid("a"), signal.SIGSTOP)
+        clock.set(3600)
+        wait_for(lambda: any("a is silent, will be killed: no beat for 1." in text for text in running.messages()))
+        hour = datetime.fromisoformat(running.log()[-1]["time"]).timestamp() - time.time()
+        assert 3500 < hour < 3700  # it was really set
+        assert not any("was paused" in text for text in running.messages())
+
+
+def test_children_start_crashing_and_heal_after_fifty_times() -> None:
+    with supervisor(children={"sick": "crashes_fifty_times", "b": "beats"}, hasty=True) as running:
+        running.wait_state("b", "streaming")
+        sibling = running.pid("b")
+        row = running.wait_state("sick", "streaming", timeout_s=150.0)
+        assert (row["restarts"], row["failures"]) == (50, 50)
+        assert running.pid("b") == sibling
+        assert sum("reasons" in line for line in running.log()) == 10  # an alarm for every fifth
+
+
+def test_failures_are_forgotten_when_it_is_stable_again() -> None:
+    assert restart.STABLE_S == 120.0
+    with supervisor(children={"a": "crashes_three_times"}, hasty=True, constants={"states.STABLE_S": 0.5}) as running:
+        running.wait_state("a", "streaming")
+        wait_for(lambda: running.child("a")["failures"] == 0)
+        assert any("a is stable again; 3 failures are forgotten" in text for text in running.messages())
+
+
+def test_fork_that_fails_is_tried_again() -> None:
+    """The limit on processes of a user is the kernel's own way to fail a fork; it does not bind root."""
+    children = {"a": "beats", "b": "beats"}
+    with supervisor(children=children, user=ORDINARY_USER, hasty=True) as running:
+        running.wait_state("a", "streaming")
+        running.wait_state("b", "streaming")
+        _limit_processes(running, children, 1)
+        sibling, victim = running.pid("b"), running.pid("a")
+        os.kill(victim, signal.SIGKILL)
+        wait_for(lambda: running.child("a")["failures"] >= 3)
+        assert any("a could not be started: BlockingIOError" in text for text in running.messages())
+        assert running.pid("b") == sibling
+        _limit_processes(running, children, None)
+        assert running.wait_state("a", "streaming")["pid"] != victim
+        assert running.pid("b") == sibling
+
+
+def _limit_processes(running: Running, children: dict[str, str], most: int | None) -> None:
+    (running.folder / "plan.json").write_text(json.dumps({"children": children, "processes": most}))
+    assert ask(running.folder, {"command": "reload"}) == {"later": []}
 
 
 def test_nonsense_on_the_heartbeat_pipe_hurts_nobody() -> None:
@@ -218,7 +341,9 @@ def test_forked_child_starts_clean() -> None:
             found = json.loads((running.folder / "b.json").read_text())
             sibling = json.loads((running.folder / "c.json").read_text())
         targets = sorted(target for fd, target in found["fds"].items() if int(fd) > 2)
-        assert len(targets) == 3  # its log, its pipe, its stacks: nothing of the parent or of a sibling
+        # its stacks, its log, its pipe, its commands: nothing of the parent or of a sibling
+        assert len(targets) == 4
+        assert targets[3].startswith("socket:")
         assert targets[0] == "/memfd:stacks b (deleted)"
         assert targets[1].endswith("ohlcvd.log")
         assert targets[2].startswith("pipe:")
@@ -263,7 +388,6 @@ def test_usr1_reopens_the_log_and_reaches_the_children() -> None:
         before = running.pid("a")
         (running.folder / "ohlcvd.log").rename(running.folder / "ohlcvd.log.1")
         running.send(signal.SIGUSR1)
-        running.send(signal.SIGHUP)
         wait_for((running.folder / "ohlcvd.log").exists)
         assert running.pid("a") == before  # not ended by a signal it did not expect
         assert running.end() == 0

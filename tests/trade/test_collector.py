@@ -1,7 +1,7 @@
 """One market's live trades: nothing twice, and no claim about time that was not watched."""
 
 from ohlcvd.market import MINUTE_US, SECOND_US, Trade
-from ohlcvd.trade.collector import COVERAGE_LAG_US, REMEMBERED_IDS, TradeCollector
+from ohlcvd.trade.collector import COVERAGE_LAG_US, TradeCollector
 from tests.ledger import INSTRUMENT, Ledger
 
 T0 = 1_700_000_040_000_000
@@ -30,13 +30,6 @@ def test_a_trade_sent_again_is_added_once() -> None:
     made.on_trades(trades[-200:], False)
     assert ledger.trades == trades
     assert made.received == 300
-
-
-def test_the_memory_of_ids_is_bounded() -> None:
-    made = collector(Ledger())
-    for n in range(3 * REMEMBERED_IDS):
-        made.on_trades([trade(n, T0 + n)], False)
-    assert len(made._seen_ids) == REMEMBERED_IDS
 
 
 def test_coverage_trails_the_present_and_stops_at_an_interruption() -> None:

@@ -5,7 +5,7 @@ without asking the exchange.
 """
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from itertools import pairwise
@@ -20,6 +20,7 @@ from tests.process.harness import Daemon, Exchange
 from tests.process.truth import Row, stored_trades, true_candles, true_trades
 
 Columns = list[Decimal]
+KINDS = ("trades", "candles")
 
 # What is claimed and what is stored for it, as one snapshot: claims of trades, then whole minutes of candles.
 _CLAIMS = """
@@ -48,7 +49,7 @@ _BEHIND = """
     )
     SELECT i.exchange, i.symbol, b.kind FROM ohlcvd.instruments i CROSS JOIN bounds b
     LEFT JOIN ohlcvd.coverage c ON c.instrument_id = i.id AND c.kind = b.kind
-    WHERE NOT coalesce(c.covered @> b.bound, false)
+    WHERE b.kind = any(%(kinds)s) AND NOT coalesce(c.covered @> b.bound, false)
 """
 
 
@@ -113,12 +114,16 @@ class Truth:
         ids = [tape.id_at(ts_us * 1000) for ts_us in opens]
         return sum(a != b for a, b in pairwise(ids))
 
-    def figures(self, daemon: Daemon, from_us: int, to_us: int, names: Iterable[str] | None = None) -> Figures:
+    def figures(
+        self, daemon: Daemon, from_us: int, to_us: int, names: Iterable[str] | None = None,
+        kinds: Sequence[str] = KINDS,
+    ) -> Figures:  # fmt: skip
         """Of what happened between two times that lie in the past, over all markets."""
         sums = Figures()
         for name in names or self.markets:
             for symbol in self.symbols(name):
-                self._add_trades(sums, daemon, name, symbol, from_us, to_us)
+                if "trades" in kinds:
+                    self._add_trades(sums, daemon, name, symbol, from_us, to_us)
                 self._add_candles(sums, daemon, name, symbol, from_us, to_us)
         return sums
 
@@ -148,10 +153,16 @@ def stored_candles(daemon: Daemon, name: str, symbol: str) -> dict[int, tuple[Co
     return {row[0]: (list(row[1:6]), row[6]) for row in daemon.query(_CANDLES, name, symbol)}
 
 
-def behind(daemon: Daemon, from_us: int, to_us: int) -> list[str]:
+def behind(daemon: Daemon, from_us: int, to_us: int, kinds: Sequence[str] = KINDS) -> list[str]:
     """Markets that are not complete from one time to the other, and what is missing anywhere."""
     first_us, end_us = _up(from_us), to_us - to_us % MINUTE_US
-    bounds = {"from_us": from_us, "to_us": to_us, "first_us": first_us, "end_us": max(first_us, end_us)}
+    bounds: dict[str, object] = {
+        "from_us": from_us,
+        "to_us": to_us,
+        "first_us": first_us,
+        "end_us": max(first_us, end_us),
+    }
+    bounds["kinds"] = list(kinds)
     with psycopg.connect(daemon.dsn, autocommit=True) as connection:
         rows = connection.execute(_BEHIND, bounds).fetchall()
         rows += connection.execute("SELECT exchange, symbol, kind, gap::text, reason FROM ohlcvd.gaps").fetchall()

@@ -11,6 +11,7 @@ Sources: docs.kraken.com, "Spot WebSocket v2" (trade, ohlc, heartbeat, ping, "Sy
 - ohlc has no closed flag, sends a minute again with each of its trades and nothing for a minute without any.
 - Every symbol is acknowledged by itself, with the venue's time. An unknown one is refused by name and the others go on.
 - A heartbeat about every second when nothing else is sent: 6 s without a frame (pongs do not count) is a dead stream.
+- Version 1 of the WebSocket (frames that are arrays) is refused aloud: ccxt makes nothing of it.
 - OHLC returns the latest 720 minutes whatever `since` says, and the running minute as its last row.
 - Trades pages hold up to 1,000 and begin after `since` (exclusive). As several trades may carry the same nanosecond,
   a full page's cursor steps back by one: the next page repeats its last trades instead of losing their siblings.
@@ -19,13 +20,14 @@ Sources: docs.kraken.com, "Spot WebSocket v2" (trade, ohlc, heartbeat, ping, "Sy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ohlcvd.exchange.exact import decimal_seconds_us, decode, digits, iso_us, whole
+from ohlcvd.exchange.exact import decimal_seconds_us, digits, iso_us, whole
 from ohlcvd.exchange.sink import TradePage
 from ohlcvd.exchange.venue import (
     Ack,
     BadRow,
     CandleRow,
     Event,
+    OldProtocol,
     Pong,
     Pulse,
     Refusal,
@@ -34,6 +36,7 @@ from ohlcvd.exchange.venue import (
     TradeRows,
     missing,
 )  # fmt: skip
+from ohlcvd.exchange.venues.base import JsonVenue
 from ohlcvd.market import SECOND_US, Candle, Kind, Side, Trade
 
 _CHANNELS: dict[Kind, str] = {"trades": "trade", "candles": "ohlc"}
@@ -43,7 +46,7 @@ _TAKER: dict[str, Side] = {"b": "buy", "s": "sell"}
 _V2_NAMES = {"XBT": "BTC", "XDG": "DOGE"}
 
 
-class Kraken:
+class Kraken(JsonVenue):
     """See the module."""
 
     symbols_per_request = 200
@@ -64,16 +67,17 @@ class Kraken:
         return "/".join(_V2_NAMES.get(leg, leg) for leg in name.split("/"))
 
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> dict[str, Any]:
-        params: dict[str, Any] = {"channel": _CHANNELS[kind], "symbol": list(wires)}
-        if kind == "candles":
-            params["interval"] = 1
-        return {"method": "subscribe", "params": params, "req_id": request_id}
+        return {"method": "subscribe", "params": _params(kind, wires), "req_id": request_id}
+
+    def unsubscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> dict[str, Any] | None:
+        return {"method": "unsubscribe", "params": _params(kind, wires), "req_id": request_id}
 
     def ping(self, request_id: int) -> dict[str, Any] | None:
         return {"method": "ping", "req_id": request_id}
 
-    def parse(self, text: str) -> Sequence[Event] | None:
-        frame = decode(text)
+    def read(self, frame: Any) -> Sequence[Event] | None:
+        if isinstance(frame, list) or "event" in frame:
+            raise OldProtocol("the frame is one of WebSocket version 1, which is no longer spoken")
         channel = frame.get("channel")
         if channel == "trade":
             return _trade_rows(frame)
@@ -85,6 +89,8 @@ class Kraken:
             return (Pong(frame.get("req_id"), _answer_us(frame)),)
         if frame.get("method") == "subscribe":
             return (_subscription(frame),)
+        if frame.get("method") == "unsubscribe":
+            return ()
         return None
 
     def candles_request(self, market_id: str, since_us: int | None, limit: int | None) -> Request:
@@ -122,6 +128,13 @@ class Kraken:
 
     def parse_time(self, answer: Any) -> tuple[int, int]:
         return whole(answer["result"]["unixtime"]) * SECOND_US, SECOND_US
+
+
+def _params(kind: Kind, wires: Sequence[str]) -> dict[str, Any]:
+    params: dict[str, Any] = {"channel": _CHANNELS[kind], "symbol": list(wires)}
+    if kind == "candles":
+        params["interval"] = 1
+    return params
 
 
 def _candle(row: Any) -> Candle:

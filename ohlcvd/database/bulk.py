@@ -1,0 +1,110 @@
+"""Reading very much: rows as CSV straight out of COPY, in pieces of whole lines, never all of them in memory.
+
+Blocking, for commands and threads: psycopg's asynchronous COPY costs ten times as much per row. One statement, so all
+of it is of one moment. ServiceUnavailable when the database cannot be reached, or is lost on the way.
+"""
+
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+import psycopg
+
+from ohlcvd.database.conninfo import with_defaults
+from ohlcvd.database.encode import moment
+from ohlcvd.database.errors import translated
+from ohlcvd.market import Kind
+
+_PIECE_BYTES: Final = 256 * 1024
+_FAR_PAST_US: Final = 0
+_FAR_FUTURE_US: Final = 250_000_000_000_000_000
+
+_INSTRUMENT: Final = "SELECT id FROM ohlcvd.instruments WHERE exchange = %(exchange)s AND symbol = %(symbol)s"
+_MARKET: Final = "instrument_id = %(instrument)s AND ts >= %(since)s AND ts < %(until)s"
+_TRADES: Final = f"""SELECT ts, coalesce(venue_id, trade_id::text), price, amount,
+    CASE side WHEN 'b' THEN 'buy' ELSE 'sell' END, ordinal, trade_id FROM ohlcvd.trades WHERE {_MARKET}"""
+_MINUTES: Final = f"""SELECT ts, open, high, low, close, volume, trades,
+    CASE source WHEN 'v' THEN 'venue' ELSE 'trades' END FROM ohlcvd.candles_1m WHERE {_MARKET}"""
+_LONGER: Final = """SELECT ts, open, high, low, close, volume, trades
+    FROM ohlcvd.ohlcv(%(exchange)s, %(symbol)s, %(timeframe)s, %(since)s, %(until)s)"""
+
+TRADE_COLUMNS: Final = ("ts", "trade_id", "price", "amount", "side")
+CANDLE_COLUMNS: Final = ("ts", "open", "high", "low", "close", "volume", "trades")
+# Only a stored minute comes from one source.
+MINUTE_COLUMNS: Final = (*CANDLE_COLUMNS, "source")
+
+
+class Selection(NamedTuple):
+    """What to read of one market: [since, until), of it the newest `limit` rows, or the first if `first`."""
+
+    exchange: str
+    symbol: str
+    kind: Kind
+    timeframe: str = "1m"
+    since_us: int | None = None
+    until_us: int | None = None
+    limit: int | None = None
+    first: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        if self.kind == "trades":
+            return TRADE_COLUMNS
+        return MINUTE_COLUMNS if self.timeframe == "1m" else CANDLE_COLUMNS
+
+
+def csv_pieces(conninfo: str, selection: Selection) -> Iterator[bytes]:
+    """Whole lines of CSV, oldest row first, without a header.
+
+    Times are `2026-01-31 12:00:00+00`, in UTC and with as many decimals as they need; what is not known is empty.
+    """
+    parameters: dict[str, object] = {
+        "exchange": selection.exchange,
+        "symbol": selection.symbol,
+        "timeframe": selection.timeframe,
+        "since": moment(_FAR_PAST_US if selection.since_us is None else selection.since_us),
+        "until": moment(_FAR_FUTURE_US if selection.until_us is None else selection.until_us),
+        "limit": selection.limit,
+    }
+    with translated("reading rows"):
+        connection = psycopg.connect(with_defaults(conninfo, "ohlcvd reading"), autocommit=True)
+        try:
+            connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET jit = off")
+            # Looked up first: with the id itself the planner knows how many rows there are, and reads them in order.
+            found = connection.execute(_INSTRUMENT, parameters).fetchone()
+            parameters["instrument"] = found[0] if found else None
+            with connection.cursor() as cursor, cursor.copy(_query(selection).encode(), parameters) as copy:
+                yield from _joined(copy)
+        finally:
+            connection.close()
+
+
+def _joined(rows: psycopg.Copy) -> Iterator[bytes]:
+    """One piece of many rows: the server sends each row by itself."""
+    parts: list[bytes | bytearray | memoryview] = []
+    size = 0
+    for row in rows:
+        parts.append(row)
+        size += len(row)
+        if size >= _PIECE_BYTES:
+            yield b"".join(parts)
+            parts, size = [], 0
+    if parts:
+        yield b"".join(parts)
+
+
+def _query(selection: Selection) -> str:
+    columns = ", ".join(f"c{number}" for number in range(1, len(selection.columns) + 1))
+    source, names, order = _LONGER, columns, ["c1"]
+    if selection.kind == "trades":
+        source, names, order = _TRADES, f"{columns}, ordinal, trade_id", ["c1", "ordinal", "trade_id"]
+    elif selection.timeframe == "1m":
+        source = _MINUTES
+    forward, backward = ", ".join(order), ", ".join(f"{name} DESC" for name in order)
+    query = f"SELECT * FROM ({source}) AS r ({names}) ORDER BY {forward}"
+    if selection.limit is not None:
+        query += " LIMIT %(limit)s"
+        if not selection.first:
+            newest = f"SELECT * FROM ({source}) AS r ({names}) ORDER BY {backward} LIMIT %(limit)s"
+            query = f"SELECT * FROM ({newest}) AS n ORDER BY {forward}"
+    return f"COPY (SELECT {columns} FROM ({query}) AS q ORDER BY {forward}) TO STDOUT (FORMAT csv)"

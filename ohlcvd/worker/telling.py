@@ -1,0 +1,202 @@
+"""What a child tells others: heartbeats over the pipe and in Redis, its markets, and what was committed.
+
+A slow or absent Redis holds up only the two tasks here that speak to it.
+"""
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+
+from ohlcvd import coverage
+from ohlcvd.cache.live import LiveCache
+from ohlcvd.database import Batch, Writer
+from ohlcvd.exchange import ExchangeHandler
+from ohlcvd.exchange.capabilities import capability_of
+from ohlcvd.log import get_component_logger
+from ohlcvd.market import Candle, Instrument, Kind
+from ohlcvd.repair import plan
+from ohlcvd.repair.scheduler import KINDS, RepairCounters
+from ohlcvd.router import StreamRouter
+from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
+from ohlcvd.worker.collecting import Collecting
+from ohlcvd.worker.others import ForOthers
+from ohlcvd.worker.standing import Pace, Standing, summary, trouble_of
+
+BEAT_S = 1.0
+# Of more markets than this, the states are told less often than at every beat: thousands would fill the loop's time.
+MARKETS_PER_BEAT = 500
+SUMMARY_S = 60.0
+# Commits waiting to be published in Redis; more than that, and the oldest are dropped (Redis holds nothing unique).
+WAITING_PUBLICATIONS = 1_000
+
+
+class Telling:
+    """See the module."""
+
+    def __init__(
+        self, child: str, redis: str, sender: HeartbeatSender, handler: ExchangeHandler, writer: Writer,
+        collecting: Collecting, state: Callable[[], BeatState],
+    ) -> None:  # fmt: skip
+        self.cache = LiveCache(redis, child, fullon_keys=collecting.config.fullon_keys)
+        self._others = ForOthers(child, self.cache, collecting)
+        self._sender = sender
+        self._handler = handler
+        self._writer = writer
+        self._collecting = collecting
+        self._state = state
+        self._pace = Pace("frames", "trades", "candles")
+        self._standing = Standing()
+        self._log = get_component_logger(f"ohlcvd.worker.{child}")
+        self._missing_s = 0
+        self._formed: dict[str, Candle] = {}
+        self._markets_due_s = 0.0
+        self._publications: deque[Batch] = deque(maxlen=WAITING_PUBLICATIONS)
+        self._committed = asyncio.Event()
+
+    async def close(self) -> None:
+        """Let go of Redis."""
+        await self._others.stop()
+        await self.cache.close()
+
+    def committed(self, batch: Batch) -> None:
+        """The writer's news."""
+        self._publications.append(batch)
+        self._committed.set()
+
+    async def publish(self) -> None:
+        """Publish all that waits."""
+        while self._publications:
+            await self.cache.publish(self._publications.popleft())
+
+    async def publish_forever(self) -> None:
+        """Publish what is committed, until cancelled."""
+        while True:
+            await self._committed.wait()
+            self._committed.clear()
+            await self.publish()
+
+    async def beat_forever(self) -> None:
+        """The heartbeat over the pipe, until cancelled."""
+        while True:
+            self._sender.send(Beat(self._state(), self.counters()))
+            await asyncio.sleep(BEAT_S)
+
+    async def announce_forever(self) -> None:
+        """The heartbeat in Redis, the forming candles, the markets: a slow Redis holds up only this task."""
+        await self.cache.open()
+        beats = count(1)
+        while True:
+            await self.cache.heartbeat(
+                {
+                    "state": self._state(),
+                    "pid": os.getpid(),
+                    "beats": next(beats),
+                    "unlisted": self._collecting.unlisted,
+                    "guarantees": capability_of(self._handler.name).reduced,
+                    "trouble": trouble_of(self._handler.counters.troubles),
+                    **self.counters(),
+                }
+            )
+            router = self._collecting.router
+            if router is not None:
+                await self.cache.forming(self._newly_formed(router))
+                if time.monotonic() >= self._markets_due_s:
+                    await self.cache.markets(self._markets(router))
+                    seldom = len(self._collecting.instruments) / MARKETS_PER_BEAT
+                    self._markets_due_s = time.monotonic() + BEAT_S * (min(seldom, 10.0) - 0.5)
+            await asyncio.sleep(BEAT_S)
+
+    async def tell_others_forever(self) -> None:
+        """What needs the database too, which may be away or slow: that holds up only this. Until cancelled."""
+        while True:
+            await self._others.step()
+            await asyncio.sleep(BEAT_S)
+
+    def _newly_formed(self, router: StreamRouter) -> dict[str, Candle]:
+        """The forming candles that are not what they were a beat before."""
+        before, self._formed = self._formed, router.forming()
+        return {symbol: candle for symbol, candle in self._formed.items() if before.get(symbol) != candle}
+
+    async def summarise_forever(self) -> None:
+        """One line a minute, until cancelled."""
+        before = self.counters()
+        while True:
+            await asyncio.sleep(SUMMARY_S)
+            now = self.counters()
+            message, fields = summary(now, before, self._missing_s)
+            self._log.info(message, exchange=self._handler.name, **fields)
+            before = now
+
+    def _markets(self, router: StreamRouter) -> dict[str, dict[str, object]]:
+        """What the collectors say, and how much of what is wanted is not covered."""
+        rows = router.markets()
+        rows.update((symbol, {"unlisted": True}) for symbol in self._collecting.unlisted)
+        rows.update((symbol, {"parked": "not traded any more"}) for symbol in self._collecting.parked)
+        venue_now_us = self._collecting.venue_now_us()
+        missing_s, now_us = 0, time.time_ns() // 1000
+        for instrument in self._collecting.instruments.values():
+            symbol = instrument.symbol
+            row = rows.setdefault(symbol, {})
+            row.update(self._standing.facts(symbol, router.why_not(symbol), now_us, venue_now_us))
+            covered = self._collecting.book.covered(instrument, "candles" if router.trades is None else "trades")
+            row["covered_until_us"] = covered[-1][1] if covered else None
+            if venue_now_us is not None:
+                missing_us = max(self._missing_us(router, instrument, kind, venue_now_us) for kind in KINDS)
+                row["missing_s"] = round(missing_us / 1_000_000)
+                missing_s += round(missing_us / 1_000_000)
+        self._missing_s = missing_s
+        return rows
+
+    def _missing_us(self, router: StreamRouter, instrument: Instrument, kind: Kind, venue_now_us: int) -> int:
+        book = self._collecting.book
+        covered = book.covered(instrument, kind)
+        edge_us = router.live_from_us(instrument, kind)
+        wanted = plan.wanted(book.wanted_from(instrument, kind), edge_us, covered, venue_now_us)
+        return coverage.duration(coverage.missing(wanted, covered))
+
+    def counters(self) -> dict[str, int]:
+        """What the heartbeat says. Levels are `tasks`, `backlog`, `spool_bytes`, `streams`, `streams_live`, `*_up`,
+        `*_away_s`, `lag_us`, `lag_max_us`, and `recent_*` (within `recent_ms`); all others only grow."""
+        counters = self._counters()
+        counters |= self._pace.note(counters, time.monotonic())
+        return counters
+
+    def _counters(self) -> dict[str, int]:
+        stream, written = self._handler.counters, self._writer.counters
+        live, streams = self._collecting.router.streams if self._collecting.router is not None else (0, 0)
+        lag_us, lag_max_us = self._writer.lag.recent_us(time.monotonic())
+        awaited_s = self._collecting.database.awaited_s
+        repair = self._collecting.repair.counters if self._collecting.repair is not None else RepairCounters()
+        return {
+            "frames": stream.frames,
+            "reconnects": stream.reconnects,
+            "rejected": stream.rejected,
+            "trades": written.trades,
+            "candles": written.candles,
+            "commits": written.commits,
+            "duplicates": written.duplicates,
+            "corrections": written.corrections,
+            "differences": self._collecting.router.differences if self._collecting.router is not None else 0,
+            "requests": repair.requests,
+            "repaired": repair.holes_filled,
+            "unfillable": repair.unfillable,
+            "quarantined": written.quarantined,
+            "spooled": written.spooled,
+            "left_out": self._collecting.left_out,
+            "tasks": len(asyncio.all_tasks()),
+            "backlog": self._writer.backlog,
+            "spool_bytes": self._writer.spool_bytes,
+            "streams": streams,
+            "streams_live": live,
+            "redis_up": int(self.cache.is_up),
+            "redis_away_s": round(self.cache.away_s),
+            "database_up": int(self._writer.database_up and awaited_s is None),
+            "database_away_s": round(self._writer.away_s if awaited_s is None else awaited_s),
+            "lag_us": lag_us,
+            "lag_max_us": lag_max_us,
+            "lag_rows": self._writer.lag.rows,
+            "lag_total_us": self._writer.lag.total_us,
+        }
