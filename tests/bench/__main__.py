@@ -1,0 +1,53 @@
+"""`bin/bench [--json FILE] [--only CASE]`: measures every case and prints the table.
+
+The collector has one core to itself; the exchange, PostgreSQL (durable) and Valkey have the other. Each goal is marked
+met or not. Figures of a ratio are comparable between machines; the others are of this machine on this day.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from tests.bench import footprint, history, live, reads
+from tests.bench.results import Result, table
+from tests.bench.rig import Rig, rig
+
+CASES: dict[str, Callable[[Rig], Iterable[Result]]] = {
+    "live-binance-20": lambda rig: [live.throughput(rig, "binance", 20)],
+    "live-binance-2000": lambda rig: [live.throughput(rig, "binance", 2000)],
+    "live-kraken-20": lambda rig: [live.throughput(rig, "kraken", 20)],
+    "live-kraken-2000": lambda rig: [live.throughput(rig, "kraken", 2000)],
+    "latency-1k": lambda rig: live.latency(rig, 1_000, 5, 15),
+    "latency-5k": lambda rig: live.latency(rig, 5_000, 25, 25),
+    "growth": live.growth,
+    "history-candles": lambda rig: [history.candles(rig)],
+    "history-trades": lambda rig: [history.trades(rig)],
+    "start": lambda rig: [footprint.start(rig)],
+    "memory": footprint.memory,
+    "idle": lambda rig: [footprint.idle(rig)],
+    "reads": reads.reads,
+    "storage": lambda rig: [footprint.storage(rig)],
+}
+
+
+def main() -> int:
+    """Exit code 0 when everything could be measured, whatever it came to."""
+    parser = argparse.ArgumentParser(prog="bin/bench", description=(__doc__ or "").partition("\n\n")[2])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE too")
+    parser.add_argument("--only", choices=CASES, metavar="CASE", help=f"one of {', '.join(CASES)}")
+    args = parser.parse_args()
+    results: list[Result] = []
+    with rig() as servers:
+        for name in [args.only] if args.only else CASES:
+            print(f"measuring {name}", file=sys.stderr, flush=True)
+            results += CASES[name](servers)
+    print(table(results))
+    if args.json is not None:
+        args.json.write_text(json.dumps([one.as_dict() for one in results], indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""The load generator, a process: `python -m tests.bench.generator EXCHANGE SYMBOLS`. Prints its address last on a line.
+
+It speaks the exchange's protocol through the simulator's own venue classes, but its trades are made of one counter and
+written to the socket directly, many frames in one piece, so that the generator is never what is measured.
+
+POST /control/run {"trades", "rate"}: sends so many to the latest client, at so many a second (0: as fast as the socket
+takes them), one symbol after the other, each symbol's ids counting on. Answers when all are written.
+GET /control/sent: {symbol: last id}. GET /control/times: [[symbol, id, seconds since 1970]], when each was written, of
+the last paced run.
+"""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable
+from itertools import cycle
+
+from aiohttp import web
+
+from ohlcvd.simulator.binance import BinanceVenue
+from ohlcvd.simulator.clock import SystemClock
+from ohlcvd.simulator.connection import Connection
+from ohlcvd.simulator.kraken import KrakenVenue, iso
+from ohlcvd.simulator.listings import Listing, binance_listings, kraken_listings
+from ohlcvd.simulator.recording import RecordedTape
+from ohlcvd.simulator.venue import Venue
+
+KRAKEN_TRADES_PER_FRAME = 10
+_PIECE = 500  # trades written at once at full speed
+_WAITING_BYTES = 1 << 20
+
+
+class Load:
+    """One venue whose trades are made here."""
+
+    def __init__(self, exchange: str, symbols: int) -> None:
+        is_kraken = exchange == "kraken"
+        listings = kraken_listings(symbols) if is_kraken else binance_listings(symbols)
+        kind: type[Venue] = KrakenVenue if is_kraken else BinanceVenue
+        empty = RecordedTape([])
+        start_us = time.time_ns() // 60_000_000_000 * 60_000_000
+        self.venue = kind(listings, lambda symbol: empty, SystemClock(), start_us=start_us, live=False)
+        self.last = {listing.symbol: 0 for listing in listings}
+        self.times: list[tuple[str, int, float]] = []
+        self._turns = cycle(listings)
+        self._trades_per_frame = KRAKEN_TRADES_PER_FRAME if is_kraken else 1
+        self._frame: Callable[[Listing, int], bytes] = self._kraken_frame if is_kraken else self._binance_frame
+
+    async def run(self, trades: int, rate: float) -> None:
+        """Until all are written, each to the connection that subscribed to its symbol."""
+        clients = {
+            s.symbol: client for client in self.venue.connections.values() for s in client.subscriptions.values()
+        }
+        self.times = []
+        began, sent = time.monotonic(), 0
+        while sent < trades:
+            due = int((time.monotonic() - began) * rate) if rate else sent + _PIECE
+            pieces: dict[Connection, list[bytes]] = {}
+            now_ns = time.time_ns()
+            while sent < min(due, trades):
+                listing = next(self._turns)
+                pieces.setdefault(clients[listing.symbol], []).append(self._frame(listing, now_ns))
+                sent += self._trades_per_frame
+                if rate:
+                    last = self.last[listing.symbol]
+                    self.times += [(listing.symbol, last - n, now_ns / 1e9) for n in range(self._trades_per_frame)]
+            for client, frames in pieces.items():
+                await _write(client, b"".join(frames))
+            await asyncio.sleep(0.001 if rate else 0)
+
+    def _binance_frame(self, listing: Listing, now_ns: int) -> bytes:
+        now_ms, number = now_ns // 1_000_000, self._next(listing)
+        return _frame(
+            f'{{"stream":"{listing.id.lower()}@aggTrade","data":{{"e":"aggTrade","E":{now_ms},"s":"{listing.id}",'
+            f'"a":{number},"p":"{50 + number % 977 / 100:.2f}","q":"{0.001 + number % 9973 / 100000:.5f}","f":{number},'
+            f'"l":{number},"T":{now_ms},"m":{"true" if number % 2 else "false"},"M":true}}}}'
+        )
+
+    def _kraken_frame(self, listing: Listing, now_ns: int) -> bytes:
+        now, rows = iso(now_ns), []
+        for number in (self._next(listing) for _ in range(KRAKEN_TRADES_PER_FRAME)):
+            rows.append(
+                f'{{"symbol":"{listing.symbol}","side":"{"buy" if number % 2 else "sell"}",'
+                f'"price":{50 + number % 977 / 100:.2f},"qty":{0.001 + number % 9973 / 100000:.5f},'
+                f'"ord_type":"limit","trade_id":{number},"timestamp":"{now}"}}'
+            )
+        return _frame(f'{{"channel":"trade","type":"update","data":[{",".join(rows)}]}}')
+
+    def _next(self, listing: Listing) -> int:
+        number = self.last[listing.symbol] = self.last[listing.symbol] + 1
+        return number
+
+
+def _frame(text: str) -> bytes:
+    """A server's text frame, unmasked."""
+    data = text.encode()
+    size = len(data)
+    head = bytes((0x81, size)) if size < 126 else b"\x81\x7e" + size.to_bytes(2)
+    return head + data
+
+
+async def _write(connection: Connection, data: bytes) -> None:
+    transport = connection.request.transport
+    if not isinstance(transport, asyncio.Transport):
+        raise ConnectionResetError("the client is gone")
+    while transport.get_write_buffer_size() > _WAITING_BYTES:
+        await asyncio.sleep(0.001)
+    transport.write(data)
+
+
+async def _serve(exchange: str, symbols: int) -> None:
+    load = Load(exchange, symbols)
+
+    async def run(request: web.Request) -> web.Response:
+        order = await request.json()
+        await load.run(order["trades"], order.get("rate", 0))
+        return web.json_response({"sent": sum(load.last.values())})
+
+    async def sent(request: web.Request) -> web.Response:
+        return web.json_response({"symbols": load.last, "subscribed": _subscribed(load.venue)})
+
+    async def times(request: web.Request) -> web.Response:
+        return web.json_response({"times": load.times})
+
+    app = web.Application()
+    app.add_routes([web.post("/control/run", run), web.get("/control/sent", sent), web.get("/control/times", times)])
+    app.add_routes([web.get(f"/{exchange}{path}", handler) for path, handler in load.venue.routes()])
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    print(f"listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
+    while True:
+        await asyncio.sleep(1)
+        load.venue.every_second()
+
+
+def _subscribed(venue: Venue) -> int:
+    return sum(len(connection.subscriptions) for connection in venue.connections.values())
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(_serve(sys.argv[1], int(sys.argv[2]))))
