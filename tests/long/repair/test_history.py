@@ -26,7 +26,7 @@ def test_three_days_of_history_killed_five_times(tmp_path: Path, servers: Server
         wanted_us = {name: wanted_from(here, name) for name in EXCHANGES}
         from_us, to_us = max(wanted_us.values()), now_us()
         kills = 0
-        for share in sorted(rng.uniform(0.02, 0.9) for _ in range(KILLS)):
+        for share in sorted(rng.uniform(0.02, 0.75) for _ in range(KILLS)):
             wait_until_share(here, share, from_us, to_us)
             if behind(here.daemon, from_us, to_us):
                 here.kill_children()
