@@ -1,7 +1,7 @@
 """The real daemon against the local exchange, for tests that kill, stop and cut real things.
 
-Every command runs as a process of its own, as a user would run it; nothing is imported from the daemon but its
-configuration format. Waiting is for conditions, with generous deadlines.
+Every command runs as a process of its own, as a user would run it; only what is asked
+again and again while a test waits is asked in this process. Waiting is for conditions, with generous deadlines.
 """
 
 import contextlib
@@ -18,6 +18,10 @@ from urllib.parse import urlencode
 
 import psycopg
 import redis
+
+from ohlcvd import daemon as service
+from ohlcvd.config import Config
+from ohlcvd.supervisor.control import ask
 
 ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
@@ -149,11 +153,18 @@ class Daemon:
         return ohlcvd(name, "--config", str(self.file), *words, folder=self.folder, environ=self.environ)
 
     def status(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self.command("status", "--json").stdout)
+        """What `status --json` prints, without a process for every look: waiting would keep a core busy."""
+        report = service.status(Config(self.file, environ={}, cwd=self.folder))
+        document: dict[str, Any] = json.loads(json.dumps(report.as_dict()))
         return document
 
     def children(self) -> dict[str, dict[str, Any]]:
-        return {child["name"]: child for child in self.status()["children"]}
+        """The collecting children, as the supervisor knows them; none while it does not answer."""
+        try:
+            document: Any = ask(self.folder / "run", {"command": "status"}, 30.0)
+        except (OSError, ValueError):
+            return {}
+        return {child["name"]: child for child in document["children"] if child["name"] != "monitor"}
 
     def wait_until_streaming(self) -> None:
         wait_for(

@@ -78,16 +78,23 @@ def test_symbols_are_added_and_removed_without_a_restart(tmp_path: Path, databas
             undisturbed(daemon, exchange)
             assert {name: child["pid"] for name, child in daemon.children().items()} == pids
 
-            document = json.loads(daemon.command("symbols", "list", "--json").stdout)
-            kraken = next(one for one in document if one["exchange"] == "kraken")
+            expected = sorted(listed["kraken"][1:5])
+            wait_for("what is collected is told", lambda: sorted(of_kraken(daemon)["collected"]) == expected)
+            kraken = of_kraken(daemon)
             assert kraken["added"] == [listed["kraken"][3]]
             assert kraken["removed"] == [listed["kraken"][0]]
-            assert sorted(kraken["collected"]) == sorted(listed["kraken"][1:5])
             shown = daemon.command("symbols", "list", "kraken").stdout
             assert f"removed     {listed['kraken'][0]}" in shown
 
             nothing_lost(daemon, exchange, {"kraken": listed["kraken"][1:5], "binance": listed["binance"][:4]})
         assert "Traceback" not in daemon.logs()
+
+
+def of_kraken(daemon: Daemon) -> dict[str, list[str]]:
+    """What `symbols list` says of it."""
+    document = json.loads(daemon.command("symbols", "list", "--json").stdout)
+    kraken: dict[str, list[str]] = next(one for one in document if one["exchange"] == "kraken")
+    return kraken
 
 
 def test_words_that_do_not_fit_get_one_sentence(tmp_path: Path, database_url: str, redis_url: str) -> None:
