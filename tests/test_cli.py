@@ -94,6 +94,7 @@ def test_version() -> None:
         (["--config", "x", "qqqq"], 'there is no command "qqqq"; commands are demo, '),
         (["status", "--jsno"], "unrecognized arguments: --jsno"),
         (["check-config", "--symbol", "A/B"], "unrecognized arguments: --symbol"),
+        (["log-level", "LOUD"], 'the level is "LOUD": allowed are DEBUG, INFO, WARNING, ERROR and CRITICAL'),
         (["status", "now"], "unrecognized arguments: now"),
         (["demo", "--seconds", "soon"], '"soon" is not a number of seconds above 0'),
         (["demo", "--seconds", "nan"], '"nan" is not a number of seconds above 0'),

@@ -47,6 +47,16 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="as one JSON document")
 
 
+def level(text: str) -> str:
+    """The name of a log level."""
+    from ohlcvd.config.settings import read_log_level
+
+    try:
+        return read_log_level(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"the level {error}") from None
+
+
 def seconds(text: str) -> float:
     """A number of seconds above 0."""
     with contextlib.suppress(ValueError):

@@ -4,7 +4,16 @@ import argparse
 import json
 import sys
 
-from ohlcvd.commands.arguments import Command, add_flags, add_json, config_of, control_config_of, count, given_flags
+from ohlcvd.commands.arguments import (
+    Command,
+    add_flags,
+    add_json,
+    config_of,
+    control_config_of,
+    count,
+    given_flags,
+    level,
+)
 from ohlcvd.errors import Exit
 
 
@@ -15,7 +24,7 @@ def _add_logs(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_log_level(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("level", metavar="LEVEL", help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
+    parser.add_argument("level", metavar="LEVEL", type=level, help="DEBUG, INFO, WARNING, ERROR or CRITICAL")
     parser.add_argument("child", metavar="CHILD", nargs="?", help="only this one (supervisor, kraken, binance/2)")
 
 
@@ -56,7 +65,7 @@ def _reload(args: argparse.Namespace) -> int:
 def _log_level(args: argparse.Namespace) -> int:
     from ohlcvd import daemon
 
-    return daemon.log_level(control_config_of(args), args.level.upper(), args.child)
+    return daemon.log_level(control_config_of(args), args.level, args.child)
 
 
 def _run_foreground(args: argparse.Namespace) -> int:
