@@ -14,6 +14,7 @@ A collector that a service drives is the same object without this: it must not b
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, TypedDict
@@ -48,7 +49,7 @@ class NoStore:
     add_candles = cover = uncover = add_trades
 
 
-class Alone:
+class Alone(ABC):
     """The public methods of both collectors."""
 
     KIND: ClassVar[Kind]
@@ -65,13 +66,13 @@ class Alone:
 
     # What a subclass knows of itself while a service drives it.
 
+    @abstractmethod
     def live_now(self) -> bool:
         """Whether its stream is subscribed and unbroken."""
-        raise NotImplementedError
 
+    @abstractmethod
     def last_us(self) -> int | None:
         """The time of the newest row; None before the first."""
-        raise NotImplementedError
 
     # alone
 

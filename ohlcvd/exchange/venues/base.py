@@ -1,5 +1,6 @@
 """What most venues share: usual limits, one JSON object a frame, rows that fail one by one."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,8 +14,8 @@ _SHORT = 300  # characters
 _OTHER: dict[str, Side] = {"buy": "sell", "sell": "buy"}
 
 
-class JsonVenue:
-    """A `FastVenue` but for `stream_url` (or `dial`), `subscribe` and `read`. `options` and the others are defaults."""
+class JsonVenue(ABC):
+    """A `FastVenue` but for `subscribe` and `read`. `stream_url`, `options` and the others are defaults."""
 
     kinds: tuple[Kind, ...] = ("trades", "candles")
     symbols_per_request = 1
@@ -29,7 +30,8 @@ class JsonVenue:
         return True
 
     def adapt(self, exchange: Any) -> None:
-        """Nothing to change."""
+        """Change nothing."""
+        return
 
     def session(self) -> Any:
         return self
@@ -38,13 +40,15 @@ class JsonVenue:
         return str(exchange.implode_params(self.stream_url(exchange.urls, connection), {"hostname": exchange.hostname}))
 
     def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        raise NotImplementedError
+        """Where ccxt has one address for all."""
+        return numbered(urls["api"]["ws"], connection)
 
     def wire_symbol(self, market: Mapping[str, Any]) -> str:
         return str(market["id"])
 
+    @abstractmethod
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
-        raise NotImplementedError
+        """The request."""
 
     def unsubscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
         """The same request with the opposite word in it."""
@@ -61,9 +65,9 @@ class JsonVenue:
             return ()  # the answer to a request that nobody waits for
         return self.read(decode(text))
 
+    @abstractmethod
     def read(self, frame: Any) -> Sequence[Event] | None:
         """The events of one decoded frame."""
-        raise NotImplementedError
 
 
 def numbered(url: str, connection: int) -> str:

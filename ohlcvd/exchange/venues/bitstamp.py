@@ -10,12 +10,12 @@ of trades: tested with the documented frames.
 - No heartbeat: a protocol ping shows a dead connection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ohlcvd.exchange.exact import digits, whole
 from ohlcvd.exchange.venue import Ack, Event, Refusal
-from ohlcvd.exchange.venues.base import JsonVenue, numbered, trade_events
+from ohlcvd.exchange.venues.base import JsonVenue, trade_events
 from ohlcvd.market import SECOND_US, Kind, Trade
 
 _CHANNEL = "live_trades_"
@@ -25,9 +25,6 @@ class Bitstamp(JsonVenue):
     """See the module."""
 
     kinds: tuple[Kind, ...] = ("trades",)
-
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        return numbered(urls["api"]["ws"], connection)
 
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
         return {"event": "bts:subscribe", "data": {"channel": _CHANNEL + wires[0]}}

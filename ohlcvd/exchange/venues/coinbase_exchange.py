@@ -9,12 +9,12 @@ Sources: docs.cdp.coinbase.com/exchange, "WebSocket channels / Matches, Heartbea
 - `heartbeat`, each second for each product, is asked for with the trades and carries the venue's time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ohlcvd.exchange.exact import digits, iso_us, whole
 from ohlcvd.exchange.venue import Ack, Event, Pulse, Refusal, Silence
-from ohlcvd.exchange.venues.base import JsonVenue, numbered, taker_of_maker, trade_events
+from ohlcvd.exchange.venues.base import JsonVenue, taker_of_maker, trade_events
 from ohlcvd.market import Kind, Trade
 
 
@@ -24,9 +24,6 @@ class CoinbaseExchange(JsonVenue):
     kinds: tuple[Kind, ...] = ("trades",)
     symbols_per_request = 50
     silence = Silence(data_s=6.0, any_s=10.0)
-
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        return numbered(urls["api"]["ws"], connection)
 
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
         return {"type": "subscribe", "product_ids": list(wires), "channels": ["matches", "heartbeat"]}

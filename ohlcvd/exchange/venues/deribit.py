@@ -12,12 +12,12 @@ Sources: docs.deribit.com, "public/subscribe", "trades.{instrument_name}.{interv
 - No heartbeat: `public/get_time` is the ping and tells the venue's time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ohlcvd.exchange.exact import digits, whole
 from ohlcvd.exchange.venue import Ack, Event, Pong, Refusal
-from ohlcvd.exchange.venues.base import JsonVenue, candle, candle_events, numbered, taker, trade_events
+from ohlcvd.exchange.venues.base import JsonVenue, candle, candle_events, taker, trade_events
 from ohlcvd.market import Candle, Kind, Trade
 
 
@@ -25,9 +25,6 @@ class Deribit(JsonVenue):
     """See the module."""
 
     symbols_per_request = 50
-
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        return numbered(urls["api"]["ws"], connection)
 
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
         channels = [f"trades.{wire}.100ms" if kind == "trades" else f"chart.trades.{wire}.1" for wire in wires]

@@ -9,12 +9,12 @@ the documented frames.
 - No heartbeat unless asked for: a protocol ping shows a dead connection.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ohlcvd.exchange.exact import digits, whole
 from ohlcvd.exchange.venue import Ack, Event, Refusal
-from ohlcvd.exchange.venues.base import JsonVenue, numbered, taker, trade_events
+from ohlcvd.exchange.venues.base import JsonVenue, taker, trade_events
 from ohlcvd.market import Kind, Trade
 
 
@@ -22,9 +22,6 @@ class KrakenFutures(JsonVenue):
     """See the module."""
 
     kinds: tuple[Kind, ...] = ("trades",)
-
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        return numbered(urls["api"]["ws"], connection)
 
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
         return {"event": "subscribe", "feed": "trade", "product_ids": list(wires)}

@@ -18,7 +18,7 @@ from ohlcvd.exchange.exact import whole
 from ohlcvd.exchange.identity import IdMaker
 from ohlcvd.exchange.sink import TradePage
 from ohlcvd.exchange.venue import Ack, Event, Pong, Refusal, Request
-from ohlcvd.exchange.venues.base import JsonVenue, candle, candle_events, numbered, taker, trade_events
+from ohlcvd.exchange.venues.base import JsonVenue, candle, candle_events, taker, trade_events
 from ohlcvd.market import SECOND_US, Candle, Kind, Trade
 
 
@@ -33,9 +33,6 @@ class Phemex(JsonVenue):
 
     def lists(self, market: Mapping[str, Any]) -> bool:
         return market.get("settle") != "USDT" and not market.get("linear")
-
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        return numbered(urls["api"]["ws"], connection)
 
     def wire_symbol(self, market: Mapping[str, Any]) -> str:
         amount_scale = market.get("valueScale") if market["spot"] else 0

@@ -10,12 +10,12 @@ Sources: global-docs.upbit.com/reference, "WebSocket / General Info", "Trade"; c
 - Frames in the SIMPLE format (keys `ty`, `cd`), which is not asked for, are refused aloud: ccxt makes nothing of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ohlcvd.exchange.exact import digits, whole
 from ohlcvd.exchange.venue import Ack, Event, OldProtocol, Pulse, Refusal
-from ohlcvd.exchange.venues.base import JsonVenue, numbered, trade_events
+from ohlcvd.exchange.venues.base import JsonVenue, trade_events
 from ohlcvd.market import Kind, Trade
 
 
@@ -32,9 +32,6 @@ class Upbit(JsonVenue):
 
     def session(self) -> Any:
         return Upbit()
-
-    def stream_url(self, urls: Mapping[str, Any], connection: int) -> str:
-        return numbered(urls["api"]["ws"], connection)
 
     def subscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> Any:
         self._latest = wires
