@@ -1,14 +1,16 @@
 """Fixtures that several parts share: a PostgreSQL and a Valkey for the whole run, emptied for each test."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 import redis
 
+from ohlcvd.database import Database
 from ohlcvd.embedded import EmbeddedServer
+from ohlcvd.market import Instrument
 from tests.faults import fault_seen, pytest_terminal_summary
 from tests.servers import fresh_database, temporary_postgres, temporary_valkey
 
@@ -71,6 +73,20 @@ def database_url(postgres_server: EmbeddedServer) -> Iterator[str]:
     """The conninfo of a new, empty database."""
     with fresh_database(postgres_server) as conninfo:
         yield conninfo
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """The same, with the schema."""
+    async with Database(database_url) as database:
+        await database.wait_until_up()
+        yield database
+
+
+@pytest.fixture
+async def instrument(database: Database) -> Instrument:
+    """One market of it."""
+    return (await database.instruments("kraken", ["BTC/USD"]))["BTC/USD"]
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
-"""A migrated, empty database and two markets of it."""
+"""A second market, a database for a module, room for sockets."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,18 +9,6 @@ from ohlcvd.database import Database
 from ohlcvd.embedded import EmbeddedServer
 from ohlcvd.market import Instrument
 from tests.servers import fresh_database, private_directory
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    async with Database(database_url) as database:
-        await database.wait_until_up()
-        yield database
-
-
-@pytest.fixture
-async def instrument(database: Database) -> Instrument:
-    return (await database.instruments("kraken", ["BTC/USD"]))["BTC/USD"]
 
 
 @pytest.fixture

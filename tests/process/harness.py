@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
@@ -59,6 +59,28 @@ def ohlcvd(
         timeout=timeout_s,
         check=False,
     )
+
+
+@contextlib.contextmanager
+def background(
+    words: Sequence[str], folder: Path, *, signum: int, environ: Mapping[str, str] | None = None
+) -> Iterator["subprocess.Popen[str]"]:
+    """One command, its output to be read; if it still runs afterwards it is ended with this signal."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "ohlcvd", *words],
+        cwd=folder,
+        env=environment() | dict(environ or {}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signum)
+        process.communicate(timeout=120)
 
 
 class Exchange:
@@ -178,6 +200,12 @@ class Daemon:
 
     def redis(self) -> "redis.Redis":
         return redis.Redis.from_url(self.url)
+
+    def warnings(self) -> str:
+        """The last warnings and errors of its logs."""
+        files = sorted((self.folder / "log").glob("*.log"))
+        lines = [line for file in files for line in file.read_text().splitlines()]
+        return "\n".join([line for line in lines if '"DEBUG"' not in line and '"INFO"' not in line][-15:])
 
     def logs(self) -> str:
         return "".join(file.read_text()[-3000:] for file in sorted((self.folder / "log").glob("*.log")))

@@ -1,16 +1,14 @@
 """Stands between the daemon and the exchange and adds what a hostile or broken venue might send."""
 
 import asyncio
-import contextlib
 import itertools
-import threading
-from collections.abc import Coroutine, Iterator
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import aiohttp
 from aiohttp import web
 
-T = TypeVar("T")
+from tests.process.between import Between
+
 EVERY: Final = 7  # so many true frames between two of ours
 LARGE: Final = 10 << 20
 
@@ -71,75 +69,38 @@ ANSWERS: Final = (
 )
 
 
-class Injector:
+class Injector(Between):
     """`rest_url` and `ws_url` are what the daemon is told; /NAME is the exchange's name, as it is at the exchange."""
 
     def __init__(self, exchange_url: str) -> None:
+        super().__init__(exchange_url)
         self.frames = 0  # of ours that were sent
         self.answers = 0
         self.is_hostile = False
-        self.port = 0
-        self._exchange_url = exchange_url
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="injector")
+        self.rest_url = self.ws_url = ""
         self._next_frame = itertools.cycle(FRAMES)
         self._next_answer = itertools.cycle(ANSWERS)
         self._requests = 0
 
-    @property
-    def rest_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+    async def opened(self, port: int) -> None:
+        self.rest_url, self.ws_url = f"http://127.0.0.1:{port}", f"ws://127.0.0.1:{port}"
 
-    @property
-    def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        self._thread.start()
-        self._do(self._start())
-
-    def stop(self) -> None:
-        self._do(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    async def _start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False)
-        app = web.Application()
-        app.router.add_get("/{path:.*}", self._handle)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.port = self._runner.addresses[0][1]
-
-    async def _stop(self) -> None:
-        await self._runner.cleanup()
-        await self._session.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket(request)
         self._requests += 1
         if self.is_hostile and self._requests % 2:
             self.answers += 1
             return web.Response(body=next(self._next_answer), content_type="application/json")
-        async with self._session.get(f"{self._exchange_url}{request.rel_url}") as answer:
+        async with self.session.get(f"{self.exchange_url}{request.rel_url}") as answer:
             body = await answer.read()
             return web.Response(status=answer.status, body=body, content_type="application/json")
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         near = web.WebSocketResponse()
         await near.prepare(request)
-        url = f"{self._exchange_url}{request.rel_url}".replace("http", "ws", 1)
-        async with self._session.ws_connect(url, max_msg_size=0) as far:
+        url = f"{self.exchange_url}{request.rel_url}".replace("http", "ws", 1)
+        async with self.session.ws_connect(url, max_msg_size=0) as far:
             ways = [asyncio.create_task(self._outward(near, far)), asyncio.create_task(self._inward(near, far))]
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for way in ways:
@@ -163,13 +124,3 @@ class Injector:
             if self.is_hostile and count % EVERY == 0:
                 self.frames += 1
                 await near.send_str(next(self._next_frame))
-
-
-@contextlib.contextmanager
-def injecting(exchange_url: str) -> Iterator[Injector]:
-    injector = Injector(exchange_url)
-    injector.start()
-    try:
-        yield injector
-    finally:
-        injector.stop()

@@ -3,17 +3,16 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.process.harness import Daemon, Exchange, environment, local_exchange, processes_below, started, wait_for
+from tests.process.harness import Daemon, Exchange, background, local_exchange, processes_below, started, wait_for
 from tests.process.truth import stored_candles, stored_trades, true_candles, true_trades
 
 MINUTE_US = 60_000_000
@@ -64,24 +63,10 @@ def assert_exact(daemon: Daemon, exchange: Exchange, name: str, symbol: str, fro
     return len(truth)
 
 
-@contextmanager
-def running(daemon: Daemon, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+def running(daemon: Daemon, *arguments: str) -> AbstractContextManager["subprocess.Popen[str]"]:
     """The command in the background."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ohlcvd", "backfill", "--config", str(daemon.file), *arguments],
-        cwd=daemon.folder,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate(timeout=60)
+    words = ["backfill", "--config", str(daemon.file), *arguments]
+    return background(words, daemon.folder, signum=signal.SIGKILL)
 
 
 def lines_of(daemon: Daemon, message: str) -> list[dict[str, Any]]:

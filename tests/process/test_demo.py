@@ -1,36 +1,22 @@
 """`ohlcvd demo` says yes only when it is true, and leaves nothing behind."""
 
 import re
+import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from tests.process.harness import environment, processes_below, wait_for
+from tests.process.harness import background, processes_below, wait_for
 
 
-@contextmanager
-def demo(folder: Path, seconds: int) -> Iterator["subprocess.Popen[str]"]:
+def demo(folder: Path, seconds: int) -> AbstractContextManager["subprocess.Popen[str]"]:
     """A running demo whose temporary files lie in `folder`."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "ohlcvd", "demo", "--seconds", str(seconds)],
-        cwd=folder,
-        env=environment() | {"TMPDIR": str(folder)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
+    return background(
+        ["demo", "--seconds", str(seconds)], folder, signum=signal.SIGTERM, environ={"TMPDIR": str(folder)}
     )
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-        process.communicate(timeout=120)
 
 
 def read_until(process: "subprocess.Popen[str]", start: str) -> str:

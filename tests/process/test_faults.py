@@ -24,8 +24,8 @@ from ohlcvd.supervisor.control import ask
 from ohlcvd.supervisor.states import Limits
 from tests.clock import WallClock
 from tests.faults import FaultSeen
-from tests.long.repair.relay import Relay, relayed
 from tests.process.harness import Daemon, Exchange, local_exchange, processes_below, started, title_of, wait_for
+from tests.process.relay import Relay
 from tests.process.truth import assert_all_stored
 from tests.servers import is_gone, temporary_postgres, temporary_valkey
 
@@ -95,7 +95,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     with contextlib.ExitStack() as stack:
         postgres, valkey = stack.enter_context(temporary_postgres()), stack.enter_context(temporary_valkey())
         exchange = stack.enter_context(local_exchange(folder, "--symbols", "3", "--rate", "60"))
-        relay = stack.enter_context(relayed(exchange.url))
+        relay = stack.enter_context(Relay(exchange.url))
         symbols = {name: exchange.symbols(name) for name in EXCHANGES}
         daemon = Daemon(
             folder, exchange, symbols, dsn=postgres.address, url=valkey.address, rest_url=relay.rest_url,

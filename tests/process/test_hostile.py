@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ohlcvd.simulator.market import MarketSettings
-from tests.long.outages.support import EXCHANGES, collecting, now_us, site
 from tests.process.harness import wait_for
-from tests.process.injector import ANSWERS, FRAMES, injecting
+from tests.process.injector import ANSWERS, FRAMES, Injector
+from tests.process.sites import EXCHANGES, collecting, now_us, site
 
 MARKET = MarketSettings(rate=30, symbols=4, history_s=3600)
 
@@ -13,7 +13,7 @@ MARKET = MarketSettings(rate=30, symbols=4, history_s=3600)
 def test_a_hostile_venue_neither_crashes_the_daemon_nor_reaches_the_database_or_the_terminal(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    with site(tmp_path, database_url, redis_url, settings=MARKET) as here, injecting(here.exchange.url) as injector:
+    with site(tmp_path, database_url, redis_url, settings=MARKET) as here, Injector(here.exchange.url) as injector:
         text = here.daemon.file.read_text()
         text = text.replace(here.exchange.url, injector.rest_url)
         here.daemon.file.write_text(text.replace(here.exchange.url.replace("http", "ws"), injector.ws_url))
@@ -28,7 +28,7 @@ def test_a_hostile_venue_neither_crashes_the_daemon_nor_reaches_the_database_or_
             shown = here.daemon.command("status").stdout + here.daemon.command("gaps").stdout
             injector.is_hostile = False
             quiet_us = now_us()
-            assert here.pids() == pids, here.warnings()
+            assert here.pids() == pids, here.daemon.warnings()
             wait_for("the venue's faults are over", lambda: now_us() > quiet_us + 5_000_000, 30)
             figures = here.check(from_us)
             assert here.pids() == pids

@@ -11,8 +11,8 @@ from psycopg.conninfo import make_conninfo
 from ohlcvd.errors import Exit
 from ohlcvd.simulator.market import MarketSettings
 from tests.database.support import query
-from tests.long.outages.support import collecting, postgres, site, valkey, wait_streaming
 from tests.process.harness import Daemon, local_exchange, started, wait_for
+from tests.process.sites import collecting, postgres, site, valkey, wait_streaming
 
 MARKET = MarketSettings(rate=40, symbols=4, history_s=3600)
 SECRET = "pl4nted-Secret"

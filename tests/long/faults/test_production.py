@@ -22,8 +22,8 @@ from ohlcvd.supervisor.control import ask
 from ohlcvd.supervisor.health import SETTLED_S, STALE_S
 from ohlcvd.supervisor.states import Limits
 from tests.faults import FaultSeen
-from tests.long.outages.support import Server, Site, collecting, postgres, site, valkey
 from tests.process.harness import wait_for
+from tests.process.sites import Server, Site, collecting, postgres, site, valkey
 
 MARKET = MarketSettings(rate=60, symbols=1, history_s=3600)
 PAUSED_S = 60.0

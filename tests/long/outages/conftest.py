@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.long.outages.support import Server, postgres, valkey
+from tests.process.sites import Server, postgres, valkey
 
 
 @pytest.fixture

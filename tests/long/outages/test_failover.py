@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 
 from ohlcvd.embedded.binaries import find_postgres
-from tests.long.outages.support import STORING_AGAIN_S, Server, collecting, now_us, site
 from tests.process.harness import wait_for
+from tests.process.sites import STORING_AGAIN_S, Server, collecting, now_us, site
 from tests.servers import private_directory
 
 USER = "ohlcvd"

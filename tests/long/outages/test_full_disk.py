@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ohlcvd.simulator.market import MarketSettings
-from tests.long.outages.support import Server, Site, collecting, run, site
 from tests.process.harness import wait_for
+from tests.process.sites import Server, Site, collecting, run, site
 
 # Enough to fill memory too within a minute.
 MARKET = MarketSettings(rate=500, symbols=10, history_s=3600)

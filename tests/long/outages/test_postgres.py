@@ -14,7 +14,8 @@ import pytest
 
 from ohlcvd.database.commit import ATTEMPT_S
 from tests.database.proxy import Proxy
-from tests.long.outages.support import (
+from tests.process.harness import wait_for
+from tests.process.sites import (
     RANDOM,
     STORING_AGAIN_S,
     Server,
@@ -23,7 +24,6 @@ from tests.long.outages.support import (
     site,
     wait_streaming,
 )
-from tests.process.harness import wait_for
 from tests.servers import private_directory
 
 

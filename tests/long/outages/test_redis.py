@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 
-from tests.long.outages.support import EXCHANGES, Server, Site, collecting, site
+from tests.process.sites import EXCHANGES, Server, Site, collecting, site
 
 BACK_S = 5.0
 

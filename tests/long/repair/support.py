@@ -12,8 +12,8 @@ from typing import Any
 
 from ohlcvd.simulator.market import MarketSettings
 from tests.long.repair.market import KINDS, ClaimWatch, Figures, Truth, behind
-from tests.long.repair.relay import Relay, relayed
 from tests.process.harness import Daemon, Exchange, local_exchange, started, wait_for
+from tests.process.relay import Relay
 
 EXCHANGES = ("kraken", "binance")
 # Coverage trails the present by at most this much.
@@ -79,7 +79,7 @@ class Site:
         deadline_s = began_s + timeout_s
         while found := behind(self.daemon, from_us, to_us, self.kinds):
             assert time.monotonic() < deadline_s, (
-                f"not complete after {timeout_s:.0f} s: {len(found)} such as {found[:6]}\n{self.warnings()}"
+                f"not complete after {timeout_s:.0f} s: {len(found)} such as {found[:6]}\n{self.daemon.warnings()}"
             )
             time.sleep(0.25)
         return time.monotonic() - began_s
@@ -91,16 +91,6 @@ class Site:
         assert answer.returncode == 0, answer.stdout
         return figures
 
-    def warnings(self) -> str:
-        """The last warnings and errors of the daemon's logs."""
-        lines = [
-            line
-            for file in sorted((self.daemon.folder / "log").glob("*.log"))
-            for line in file.read_text().splitlines()
-            if '"DEBUG"' not in line and '"INFO"' not in line
-        ]
-        return "\n".join(lines[-12:])
-
 
 @contextlib.contextmanager
 def site(
@@ -110,7 +100,7 @@ def site(
     """Nothing runs yet but the exchange and the relay."""
     with (
         local_exchange(folder, *Truth.words(settings), *words) as exchange,
-        relayed(exchange.url) as relay,
+        Relay(exchange.url) as relay,
     ):
         truth = Truth(exchange, settings)
         symbols = {name: truth.symbols(name) for name in names}

@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 from ohlcvd.ohlcv import candles, minutes
 from ohlcvd.simulator.market import MarketSettings
-from tests.long.outages.support import EXCHANGES, postgres, site, valkey, wait_streaming
 from tests.process.harness import started
+from tests.process.sites import EXCHANGES, postgres, site, valkey, wait_streaming
 from tests.process.truth import stored_trades, true_trades
 
 MINUTES = float(os.environ.get("OHLCVD_SOAK_MINUTES", "60"))
@@ -60,7 +60,7 @@ def test_tasks_are_flat_and_memory_does_not_grow(tmp_path: Path) -> None:
                 memory[name].append(resident_mib(pid))
                 tasks[name].append(beats[name]["tasks"])
             time.sleep(SAMPLE_S)
-        assert here.pids() == pids, here.warnings()
+        assert here.pids() == pids, here.daemon.warnings()
         symbol = here.truth.symbols("kraken")[0]
         now_us = time.time_ns() // 1000
         truth = true_trades(here.exchange, "kraken", symbol, now_us - 120_000_000, now_us - 60_000_000)

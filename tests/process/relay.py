@@ -3,17 +3,15 @@
 import asyncio
 import contextlib
 import json
-import threading
 import time
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
 from aiohttp import web
 
-T = TypeVar("T")
+from tests.process.between import Between
+
 _ROWS = {"Trades": "trades", "aggTrades": "trades", "OHLC": "candles", "klines": "candles"}
 
 
@@ -82,14 +80,12 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             await writer.drain()
 
 
-class Relay:
+class Relay(Between):
     """`rest_url` and `ws_url` are what the daemon is told; /NAME is the exchange's name, as it is at the exchange."""
 
     def __init__(self, exchange_url: str) -> None:
+        super().__init__(exchange_url)
         self.requests: list[Request] = []
-        self._exchange_url = exchange_url
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="relay")
 
     @property
     def rest_url(self) -> str:
@@ -101,8 +97,8 @@ class Relay:
 
     def cut(self) -> None:
         """The network is gone: both ways, REST and WebSockets."""
-        self._do(self._ws.shut())
-        self._do(self._rest.shut())
+        self.do(self._ws.shut())
+        self.do(self._rest.shut())
 
     def mend(self) -> None:
         self._ws.is_open = self._rest.is_open = True
@@ -111,45 +107,20 @@ class Relay:
         """Rows of this kind that were answered."""
         return sum(one.rows for one in self.requests if one.kind == kind and exchange in (None, one.exchange))
 
-    def start(self) -> None:
-        self._thread.start()
-        self._do(self._start())
-
-    def stop(self) -> None:
-        self._do(self._stop())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
-
-    async def _start(self) -> None:
-        self._session = aiohttp.ClientSession(auto_decompress=False)
-        app = web.Application()
-        app.router.add_get("/{exchange}/{path:.*}", self._forward)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self._rest = _Gate(self._runner.addresses[0][1])
-        port = urlsplit(self._exchange_url).port
-        assert port is not None
-        self._ws = _Gate(port)
+    async def opened(self, port: int) -> None:
+        self._rest = _Gate(port)
+        exchange_port = urlsplit(self.exchange_url).port
+        assert exchange_port is not None
+        self._ws = _Gate(exchange_port)
         await self._rest.start()
         await self._ws.start()
 
-    async def _stop(self) -> None:
+    async def closing(self) -> None:
         await self._rest.stop()
         await self._ws.stop()
-        await self._runner.cleanup()
-        await self._session.close()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
 
-    async def _forward(self, request: web.Request) -> web.Response:
-        async with self._session.get(f"{self._exchange_url}{request.rel_url}") as answer:
+    async def handle(self, request: web.Request) -> web.Response:
+        async with self.session.get(f"{self.exchange_url}{request.rel_url}") as answer:
             body = await answer.read()
         kind = _ROWS.get(request.path.rpartition("/")[2], "")
         count = _count(body) if kind and answer.status == 200 else 0
@@ -170,14 +141,3 @@ def _count(body: bytes) -> int:
     if isinstance(document, dict):
         document = next((part for part in document.get("result", {}).values() if isinstance(part, list)), [])
     return len(document)
-
-
-@contextlib.contextmanager
-def relayed(exchange_url: str) -> Iterator[Relay]:
-    """A relay that is ended afterwards."""
-    relay = Relay(exchange_url)
-    relay.start()
-    try:
-        yield relay
-    finally:
-        relay.stop()

@@ -102,7 +102,7 @@ class Site:
         began_s = time.monotonic() if since_s is None else since_s
         deadline_s = began_s + patience_s
         while self.newest_us(dsn) <= after_us:
-            assert time.monotonic() < deadline_s, self.warnings()
+            assert time.monotonic() < deadline_s, self.daemon.warnings()
             time.sleep(0.02)
         return time.monotonic() - began_s
 
@@ -119,7 +119,7 @@ class Site:
         began_s = time.monotonic()
         while found := behind(self.daemon, from_us, to_us):
             took_s = time.monotonic() - began_s
-            assert took_s < SETTLED_S, f"{len(found)} such as {found[:6]}\n{self.warnings()}"
+            assert took_s < SETTLED_S, f"{len(found)} such as {found[:6]}\n{self.daemon.warnings()}"
             time.sleep(0.5)
         return time.monotonic() - began_s
 
@@ -131,15 +131,6 @@ class Site:
         assert figures.are_zeros, figures
         assert figures.trades > 0
         return figures
-
-    def warnings(self) -> str:
-        lines = [
-            line
-            for file in sorted((self.daemon.folder / "log").glob("*.log"))
-            for line in file.read_text().splitlines()
-            if '"DEBUG"' not in line and '"INFO"' not in line
-        ]
-        return "\n".join(lines[-15:])
 
     def said(self, part: str) -> int:
         """How many lines of the logs have this in them."""
