@@ -1,5 +1,6 @@
 """Fixtures that several parts share: a PostgreSQL and a Valkey for the whole run, emptied for each test."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
+from psycopg.conninfo import conninfo_to_dict
 
 from ohlcvd.database import Database
 from ohlcvd.embedded import EmbeddedServer
@@ -75,12 +77,26 @@ def database_url(postgres_server: EmbeddedServer) -> Iterator[str]:
         yield conninfo
 
 
+@pytest.fixture(scope="session")
+def schema_template(postgres_server: EmbeddedServer) -> Iterator[str]:
+    """The name of a database with the schema: copying it takes less than half of what migrating takes."""
+
+    async def migrate(conninfo: str) -> None:
+        async with Database(conninfo) as database:
+            await database.wait_until_up()
+
+    with fresh_database(postgres_server) as conninfo:
+        asyncio.run(migrate(conninfo))
+        yield str(conninfo_to_dict(conninfo)["dbname"])
+
+
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    """The same, with the schema."""
-    async with Database(database_url) as database:
-        await database.wait_until_up()
-        yield database
+async def database(postgres_server: EmbeddedServer, schema_template: str) -> AsyncIterator[Database]:
+    """A database of its own with the schema."""
+    with fresh_database(postgres_server, schema_template) as conninfo:
+        async with Database(conninfo) as database:
+            await database.wait_until_up()
+            yield database
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ ONCE = (
 )
 OTHERS = (
     "-n", "2", *LANES, *(f"--ignore={path}" for path in ONCE),
-    "--deselect=tests/process/test_demo.py::test_one_damaged_row_is_found_and_named",
+    "--deselect=tests/process/test_demo.py::test_damaged_rows_are_found_and_named",
 )  # fmt: skip
 SUITE_LIMIT_S = 1500.0
 Output = IO[bytes] | None

@@ -87,16 +87,16 @@ def without_times(lines: list[str]) -> list[str]:
 VERSION = ".".join(map(str, sys.version_info[:3]))
 
 
-def test_all_is_well_on_two_pythons(root: Path, caches: Path) -> None:
-    code, summary = run(root, caches, PASSING, "3.11 /first\n3.13 /second\n")
+def test_all_is_well_and_the_pythons_that_are_not_there_are_named(root: Path, caches: Path) -> None:
+    code, summary = run(root, caches, PASSING, "3.11 /first\n")
     assert code == 0
     assert without_times(summary) == [
         "ruff: 1 passed, 0 failed",
         "mypy: 1 passed, 0 failed",
         f"{VERSION}: 2 passed, 0 failed",
-        f"{VERSION}: 2 passed, 0 failed",
         "3.12: not run",
-        "6 passed, 0 failed",
+        "3.13: not run",
+        "4 passed, 0 failed",
     ]
 
 

@@ -57,7 +57,8 @@ class Checkout:
         (self.root / "ohlcvd" / "__init__.py").touch()
         (self.root / "ohlcvd" / "__main__.py").write_text(PROGRAM)
         self.lock.write_text("# nothing yet\n")
-        (self.root / "etc" / "requirements-test.lock").write_text("# nothing\n")
+        for name in ("test", "first"):
+            (self.root / "etc" / f"requirements-{name}.lock").write_text(f"# nothing for {name}\n")
 
     def environment(self, folder: Path, *locks: Path) -> Path:
         """An environment as the launcher leaves it, for the locks as they are now."""
@@ -460,7 +461,7 @@ def testable(checkout: Checkout) -> Checkout:
     """With the environment for tests made; its Python prints how it was called."""
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     environments = checkout.root / ".venv"
-    locks = (checkout.lock, checkout.root / "etc" / "requirements-test.lock")
+    locks = (checkout.lock, *(checkout.root / "etc" / f"requirements-{name}.lock" for name in ("test", "first")))
     environment = checkout.environment(environments / f"test-{version}", *locks)
     (environments / "lock.stamp").touch()
     python = environment / "bin" / "python"

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psycopg
-import pytest
 
 from tests.process.harness import background, processes_below, wait_for
 
@@ -40,24 +39,21 @@ def test_an_undisturbed_demo_loses_nothing_and_leaves_nothing(tmp_path: Path) ->
     assert wait_for("no process is left", lambda: not processes_below(tmp_path), 10)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "DELETE FROM ohlcvd.trades WHERE (instrument_id, ts, trade_id) IN ({row})",
-        "UPDATE ohlcvd.trades SET price = price + 0.01 WHERE (instrument_id, ts, trade_id) IN ({row})",
-    ],
-    ids=["deleted", "altered"],
-)
-def test_one_damaged_row_is_found_and_named(tmp_path: Path, damage: str) -> None:
-    row = "SELECT instrument_id, ts, trade_id FROM ohlcvd.trades ORDER BY ts DESC LIMIT 1 OFFSET 20"
+def test_damaged_rows_are_found_and_named(tmp_path: Path) -> None:
+    row = "SELECT instrument_id, ts, trade_id FROM ohlcvd.trades ORDER BY ts DESC LIMIT 1 OFFSET {offset}"
+    place = f"WHERE (instrument_id, ts, trade_id) IN ({row})"
+    damages = (
+        f"DELETE FROM ohlcvd.trades {place.format(offset=20)}",
+        f"UPDATE ohlcvd.trades SET price = price + 0.01 {place.format(offset=30)}",
+    )
     with demo(tmp_path, 8) as process:
         conninfo = read_until(process, "database: ").split('"')[1]
         with psycopg.connect(conninfo, autocommit=True) as connection:
-            wait_for("enough rows", lambda: connection.execute(row).fetchone())
-            statement = damage.format(row=row) + " RETURNING trade_id"
-            number = connection.execute(statement).fetchone()
-        assert number
+            wait_for("enough rows", lambda: connection.execute(row.format(offset=40).encode()).fetchone())
+            numbers = [connection.execute(f"{damage} RETURNING trade_id".encode()).fetchone() for damage in damages]
         output, _ = process.communicate(timeout=180)
     assert process.returncode == 1, output
-    assert "lost 1, duplicated 0" in output.splitlines()[-1]
-    assert f"trade {number[0]}: sent" in output
+    assert "lost 2, duplicated 0" in output.splitlines()[-1]
+    for number in numbers:
+        assert number
+        assert f"trade {number[0]}: sent" in output
