@@ -139,6 +139,8 @@ def test_service_managers_wait_longer_than_the_daemon_takes() -> None:
     assert program.get("program:ohlcvd", "exitcodes") == "0,78"
     condition = "ConditionPathExists=!/etc/supervisor/conf.d/ohlcvd.conf"
     assert f"\n{condition}\n" in unit
+    # supervisord turns this file over itself; moved away by logrotate, it would be written to until it is deleted
+    assert not program.get("program:ohlcvd", "stderr_logfile").endswith(".log")
 
 
 def test_the_compose_file_sets_what_exists() -> None:
@@ -153,3 +155,25 @@ def test_the_words_of_bin_package(words: tuple[str, ...], code: int) -> None:
     done = subprocess.run([ROOT / "bin/package", *words], capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "bin/package --version VERSION" in done.stdout if code == 0 else done.stderr.startswith("ohlcvd: ")
+
+
+@pytest.mark.parametrize(
+    ("suite", "package", "last", "code"),
+    [
+        ("echo 1890 passed, 0 failed", "echo == 32 passed in 431.12s ==", "1922 passed, 0 failed", 0),
+        ("echo 9 passed, 1 failed; exit 1", "echo = 3 passed, 1 skipped =", "12 passed, 1 failed, 1 skipped", 1),
+        ("echo 9 passed, 0 failed", "echo = 3 failed, 8 passed, 2 errors =; exit 1", "17 passed, 5 failed", 1),
+        ("echo 9 passed, 0 failed", "echo not tested here: it takes Debian 12", "9 passed, 0 failed", 0),
+        ("echo crash; exit 70", "echo no tests ran; exit 5", "0 passed, 2 failed", 1),
+    ],
+)
+def test_the_last_line_of_continuous_integration_adds_up(
+    tmp_path: Path, suite: str, package: str, last: str, code: int
+) -> None:
+    for name, script in (("bin/test", suite), (".ci/package", package), (".ci/run", (ROOT / ".ci/run").read_text())):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script if script.startswith("#!") else f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+    done = subprocess.run([tmp_path / ".ci/run"], capture_output=True, text=True, check=False)
+    assert (done.stdout.splitlines()[-1], done.returncode) == (last, code), done.stderr

@@ -1,10 +1,15 @@
-"""The packages (built twice, and an older one) and the Debians that the tests are made on, each made once for all."""
+"""The packages (built twice, and an older one) and the Debians that the tests are made on, each made once for all.
 
+The tests may be shared among several processes (`pytest -n 3 --dist loadfile`): whoever needs a thing first makes it
+in a folder that all of them see, and the others wait.
+"""
+
+import fcntl
+import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -18,19 +23,38 @@ OLDER = "0.0.9"
 QUICK = {"DEB_BUILD_OPTIONS": "nocheck", "DPKG_DEB_COMPRESSOR_TYPE": "gzip", "DPKG_DEB_COMPRESSOR_LEVEL": "1"}
 # What a small container lacks and the tests call.
 EXTRA = ("logrotate", "man-db", "procps", "supervisor", "iproute2", "tini", "groff")
+ORDER = ("test_systemd", "test_build", "test_others", "test_supervisord", "test_plain")
+WORK = "OHLCVD_TEST_PACKAGE_WORK"
 
 REASON = machines.why_not()
 
 
-def pytest_configure() -> None:
+def is_worker(config: pytest.Config) -> bool:
+    """One of several processes, which inherit what the first has prepared."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if is_worker(config):
+        return
+    # On the disk, not in memory: a Debian takes a gigabyte.
+    folder = Path(tempfile.mkdtemp(prefix="ohlcvd-package-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    os.environ[WORK] = str(folder)
     if REASON is None:
         machines.enter_namespace()
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not is_worker(config):
+        shutil.rmtree(os.environ.pop(WORK), ignore_errors=True)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where there can be no machines, only what needs none is run; `pytest_terminal_summary` says so."""
+    """The longest first. Where there can be no machines, only what needs none is run: see `pytest_terminal_summary`."""
+    items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else len(ORDER))
     if REASON is not None:
-        needing = [item for item in items if {"bare", "prepared"} & set(getattr(item, "fixturenames", ()))]
+        needing = [item for item in items if "bare" in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=needing)
         items[:] = [item for item in items if item not in needing]
 
@@ -46,12 +70,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def work() -> Iterator[Path]:
-    """On the disk, not in memory: a Debian takes a gigabyte."""
-    with tempfile.TemporaryDirectory(prefix="ohlcvd-package-", dir="/var/tmp", ignore_cleanup_errors=True) as folder:
-        path = Path(folder)
-        path.chmod(0o755)
-        yield path
+def work() -> Path:
+    return Path(os.environ[WORK])
+
+
+def made(folder: Path, make: Callable[[Path], Path | None]) -> Path:
+    """What `make` made in the folder, once for all processes; the folder itself if it says nothing else.
+
+    What failed is not tried again: each test that needs it fails at once.
+    """
+    answer = folder.with_name(f"{folder.name}.made")
+    with open(folder.with_name(f"{folder.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not answer.exists():
+            assert not folder.exists(), f"{folder.name} could not be made; an earlier test says why"
+            folder.mkdir()
+            answer.write_text(str(make(folder) or folder))
+    return Path(answer.read_text())
 
 
 def copied(target: Path) -> Path:
@@ -74,84 +109,90 @@ def build(folder: Path, *words: str, environment: Mapping[str, str] | None = Non
 
 
 @pytest.fixture(scope="session")
-def lane() -> Iterator[ThreadPoolExecutor]:
-    """For what can be made while something else is tested: there are two cores."""
-    with ThreadPoolExecutor(1) as pool:
-        yield pool
-
-
-@pytest.fixture(scope="session")
 def first(work: Path) -> Path:
     """The package as it is."""
-    return build(copied(work / "first"))
+    return made(work / "first", lambda folder: build(copied(folder)))
 
 
 @pytest.fixture(scope="session")
-def second(work: Path, first: Path, lane: ThreadPoolExecutor) -> Future[Path]:
+def second(work: Path) -> Path:
     """The same once more: from another folder, by another umask, in another time zone and language."""
-    folder = copied(work / "elsewhere" / "second")
     environment = {"TZ": "Asia/Kathmandu", "LC_ALL": "C.UTF-8", "DEB_BUILD_OPTIONS": "nocheck"}
-    return lane.submit(build, folder, environment=environment, umask="077")
+
+    def make(folder: Path) -> Path:
+        return build(copied(folder / "and" / "elsewhere"), environment=environment, umask="077")
+
+    return made(work / "second", make)
 
 
 @pytest.fixture(scope="session")
-def older(work: Path, second: Future[Path], lane: ThreadPoolExecutor) -> Future[Path]:
+def older(work: Path) -> Path:
     """A build with a lower version and another configuration file."""
-    folder = copied(work / "older")
-    conf = folder / "etc/ohlcvd/ohlcvd.conf"
-    changed = conf.read_text().replace("since     = 7d ", "since     = 3d ")
-    assert changed != conf.read_text()
-    conf.write_text(changed)
-    return lane.submit(build, folder, "--version", OLDER, environment=QUICK)
+
+    def make(folder: Path) -> Path:
+        conf = copied(folder) / "etc/ohlcvd/ohlcvd.conf"
+        changed = conf.read_text().replace("since     = 7d ", "since     = 3d ")
+        assert changed != conf.read_text()
+        conf.write_text(changed)
+        return build(folder, "--version", OLDER, environment=QUICK)
+
+    return made(work / "older", make)
 
 
 @pytest.fixture(scope="session")
 def bare(work: Path) -> Layer:
     """A small Debian 12 with systemd."""
-    tar, folder = work / "bare.tar", work / "bare"
-    packages = "systemd-sysv,dbus,ca-certificates"
-    machines.run(["mmdebstrap", "--variant=minbase", f"--include={packages}", "bookworm", tar], work)
-    folder.mkdir()
-    machines.run(["tar", "-xf", tar, "-C", folder], work)
-    return Layer(folder)
+
+    def make(folder: Path) -> None:
+        words = ["--variant=minbase", "--include=systemd-sysv,dbus,ca-certificates", "--skip=cleanup/apt/lists"]
+        words += ["--dpkgopt=force-unsafe-io", '--aptopt=Acquire::Retries "5"', '--aptopt=Acquire::Languages "none"']
+        machines.run(["mmdebstrap", *words, "bookworm", folder], work)
+
+    return Layer(made(work / "bare", make))
 
 
 @pytest.fixture(scope="session")
-def installed(work: Path, bare: Layer, first: Path, second: object, older: object) -> Layer:
-    """The same with the package installed by apt, which fetches what it depends on; no service was started.
+def installed(work: Path, bare: Layer, first: Path) -> Layer:
+    """The same with the package installed by apt, which fetches what it depends on; no service was started."""
 
-    The other builds are under way meanwhile.
-    """
-    folder = work / "installed"
-    with bare.opened(folder) as root:
-        machines.without_services(root)
-        with machines.plain(root, network=True) as machine:
-            machine.run("apt-get", "update", "--quiet")
-            (work / "apt.log").write_text(machine.install(first))
-    return bare.above(folder)
+    def make(folder: Path) -> None:
+        with bare.opened(folder) as root:
+            machines.without_services(root)
+            with machines.plain(root, network=True) as machine:
+                (work / "apt.log").write_text(machine.install(first))
+
+    return bare.above(made(work / "installed", make))
 
 
 @pytest.fixture(scope="session")
-def prepared(work: Path, installed: Layer) -> Layer:
-    """All that the package depends on without the package itself, and what the tests call."""
-    folder = work / "prepared"
-    with installed.opened(folder) as root:
-        with machines.plain(root, network=True) as machine:
+def equipped(work: Path, installed: Layer) -> Layer:
+    """The same with what the tests call."""
+
+    def make(folder: Path) -> None:
+        with installed.opened(folder) as root, machines.plain(root, network=True) as machine:
             machine.run("apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *EXTRA)
-            machine.run("dpkg", "--purge", "ohlcvd")
-            machine.run("deluser", "--system", "ohlcvd")
-        machines.with_services(root)
-    return installed.above(folder)
+
+    return installed.above(made(work / "equipped", make))
+
+
+@pytest.fixture(scope="session")
+def prepared(work: Path, equipped: Layer) -> Layer:
+    """The same without the package, as if it had never been there; what is installed now is started."""
+
+    def make(folder: Path) -> None:
+        with equipped.opened(folder) as root:
+            with machines.plain(root) as machine:
+                machine.run("dpkg", "--purge", "ohlcvd")
+                machine.run("deluser", "--system", "ohlcvd")
+            machines.with_services(root)
+
+    return equipped.above(made(work / "prepared", make))
 
 
 @pytest.fixture
-def machine(
-    prepared: Layer, installed: Layer, first: Path, tmp_path_factory: pytest.TempPathFactory, work: Path
-) -> Iterator[Machine]:
+def machine(equipped: Layer, work: Path) -> Iterator[Machine]:
     """A machine without a service manager, with the package."""
-    with prepared.opened(Path(tempfile.mkdtemp(dir=work))) as root, machines.plain(root) as plain:
-        machines.without_services(root)
-        plain.install(first)
+    with equipped.opened(Path(tempfile.mkdtemp(dir=work))) as root, machines.plain(root) as plain:
         yield plain
 
 

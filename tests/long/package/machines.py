@@ -30,12 +30,12 @@ ENVIRONMENT = {
     "TERM": "dumb",
     "DEBIAN_FRONTEND": "noninteractive",
 }
-# The first process of a plain machine is a shell that waits: it reaps whatever is left to it.
+# The first process of a plain machine is a shell that waits: it reaps whatever is left to it. It is up when its root is
+# the machine's, because that is what commands take over from it; until then they would meet this computer.
 FIRST_PROCESS = """
 ip link set lo up
 mount -t proc proc {root}/proc
-echo up
-exec chroot {root} sh -c 'while :; do sleep 1; done'
+exec chroot {root} sh -c 'echo up; while :; do sleep 1; done'
 """
 
 PROBE = """
@@ -113,6 +113,7 @@ class Machine:
     """A machine that runs; `pid` is its first process."""
 
     def __init__(self, pid: int, root: Path) -> None:
+        assert is_root_of(root, pid)
         self.pid, self.root = pid, root
 
     def command(self, *words: str, user: str | None = None) -> list[str]:
@@ -172,7 +173,8 @@ def plain(root: Path, *, network: bool = False) -> Iterator[Machine]:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == b"up\n"
-            yield Machine(child_of(process.pid), root)
+            (pid,) = children_of(process.pid)
+            yield Machine(pid, root)
         finally:
             process.kill()
 
@@ -188,8 +190,10 @@ def booted(root: Path, log: Path) -> Iterator[Machine]:
         stdin=subprocess.DEVNULL, stdout=console, stderr=console,
     ) as process:  # fmt: skip
         try:
-            wait_for("systemd is started", lambda: process.poll() is None and bool(children_of(process.pid)), BOOT_S)
-            machine = Machine(child_of(process.pid), root)
+            wait_for(
+                "systemd is started", lambda: any(is_root_of(root, pid) for pid in children_of(process.pid)), BOOT_S
+            )
+            machine = Machine(next(pid for pid in children_of(process.pid) if is_root_of(root, pid)), root)
             wait_for("the machine is up", lambda: is_up(machine), BOOT_S)
             yield machine
         finally:
@@ -210,9 +214,12 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def child_of(pid: int) -> int:
-    (child,) = children_of(pid)
-    return child
+def is_root_of(root: Path, pid: int) -> bool:
+    """Whether a process has left this computer's files for these."""
+    try:
+        return os.path.samestat(os.stat(f"/proc/{pid}/root"), os.stat(root))
+    except FileNotFoundError:  # it has ended
+        return False
 
 
 def without_services(root: Path) -> None:
@@ -227,9 +234,13 @@ def with_services(root: Path) -> None:
 
 
 def run(words: Sequence[str | Path], cwd: Path, environment: Mapping[str, str] | None = None) -> str:
-    """The output of a command of this computer that must succeed."""
+    """The output of a command of this computer that must succeed.
+
+    It does not see what bin/test sets for the Python of the tests: Debian's tools are Python too and go into chroots.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     done = subprocess.run(
-        words, cwd=cwd, env={**os.environ, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        words, cwd=cwd, env={**inherited, **(environment or {})}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True, timeout=BUILD_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{' '.join(map(str, words))}: exit code {done.returncode}\n{done.stdout[-6000:]}"

@@ -4,7 +4,6 @@ import importlib.util
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -68,7 +67,7 @@ def is_storing(machine: Machine, more_than: int) -> bool:
     return machine.try_run("ohlcvd", "status")[0] == 0 and machine.rows() > more_than
 
 
-def test_a_life_under_supervisord(supervised: Machine, first: Path, older: Future[Path]) -> None:
+def test_a_life_under_supervisord(supervised: Machine, older: Path) -> None:
     machine = supervised
     wait_for("rows are stored", lambda: is_storing(machine, 0))
     assert "run by supervisord (ohlcvd)" in machine.run("ohlcvd", "status")
@@ -90,7 +89,7 @@ def test_a_life_under_supervisord(supervised: Machine, first: Path, older: Futur
     wait_for("more rows are stored", lambda: is_storing(machine, before))
 
     # another version: stopped and started by supervisord, not beside it
-    machine.install(older.result())
+    machine.install(older)
     wait_for("the other version runs", lambda: state(machine) == "RUNNING")
     wait_for("more rows are stored", lambda: is_storing(machine, before))
     assert "run by supervisord (ohlcvd)" in machine.run("ohlcvd", "status")
