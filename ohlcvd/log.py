@@ -329,6 +329,7 @@ def readable(document: Mapping[str, object], *, colour: bool = False) -> str:
         f"{name}={_short(value)}"
         for name, value in document.items()
         if name not in (*OWN_FIELDS, "stack", "repeated", "within_s")
+        and not isinstance(value, dict)  # for programs; the message says it in words
         and (name not in shown_already or value != shown_already[name])
     ]
     words = [f"{str(document.get('time', ''))[11:19]} {level:<7} {where} ", str(document.get("message", ""))]

@@ -233,7 +233,7 @@ def _rate(per_s: float | None) -> str:
 
 
 def _lag(lag_ms: float | None) -> str:
-    if lag_ms is None:
+    if not lag_ms:  # nothing was stored of late
         return "-"
     return f"{lag_ms:.0f} ms" if lag_ms < 10_000 else duration(lag_ms / 1000)
 

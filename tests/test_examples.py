@@ -16,14 +16,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from ohlcvd.config import Config
 from ohlcvd.embedded import EmbeddedServer
 from tests.process.harness import environment, local_exchange, wait_for
 from tests.servers import fresh_database, private_directory, temporary_valkey
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-# Where docstrings hold examples: indented blocks.
-MODULES = ("alone", "cache/process", "database/facade", "database/symbols", "log")
+# Where docstrings hold examples: indented blocks that call something.
+MODULES = {"alone", "cache/process", "cache/reader", "database/facade", "database/symbols", "log"}
 
 # What a docstring's example may use without importing it.
 PRELUDE = """
@@ -57,15 +58,16 @@ def readme_blocks(language: str) -> list[str]:
 def docstring_blocks() -> list[tuple[str, str]]:
     """(module, example): the indented blocks of docstrings that are Python."""
     found = []
-    for name in MODULES:
-        tree = ast.parse((ROOT / "ohlcvd" / f"{name}.py").read_text("utf-8"))
-        nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))]
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for path in sorted((ROOT / "ohlcvd").rglob("*.py")):
+        name = str(path.relative_to(ROOT / "ohlcvd").with_suffix(""))
+        nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, documented)]
         for text in filter(None, map(ast.get_docstring, nodes)):
             for block in re.findall(r"(?:^    .*\n?(?:^\n(?=^    ))?)+", text, re.MULTILINE):
                 example = textwrap.dedent(block)
                 with contextlib.suppress(SyntaxError):
-                    compile(example, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-                    found.append((name, example))
+                    if any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(example))):
+                        found.append((name, example))
     return found
 
 
@@ -144,7 +146,17 @@ def count(dsn: str, table: str) -> int:
 def test_there_are_examples_to_run() -> None:
     assert len(readme_blocks("python")) >= 4
     assert len(readme_blocks("sql")) >= 1
-    assert {name for name, _ in docstring_blocks()} == set(MODULES)
+    assert {name for name, _ in docstring_blocks()} == MODULES
+
+
+def test_the_readmes_configuration_is_one(tmp_path: Path) -> None:
+    [example] = readme_blocks("ini")
+    file = tmp_path / "ohlcvd.conf"
+    file.write_text(example, "utf-8")
+    config = Config(file, environ={})
+    assert [one.name for one in config.exchanges] == ["kraken", "binance"]
+    assert config.exchange("kraken").symbols == ("BTC/USD", "ETH/EUR")
+    assert config.exchange("binance").symbols == ("BTC/USD", "BTC/USDT")
 
 
 @pytest.mark.parametrize("number", range(len(readme_blocks("python"))))

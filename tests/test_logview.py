@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from ohlcvd.errors import ConfigError, UsageError
 from ohlcvd.logview import files_of, follow, main, show
 
 
-def line(second: int, message: str, component: str = "ohlcvd.x") -> str:
+def line(second: int, message: str, component: str = "ohlcvd.x", **fields: object) -> str:
     """One line of a log file."""
     moment = f"2026-01-02T03:04:{second:02}.000Z"
-    return json.dumps({"time": moment, "level": "INFO", "component": component, "message": message, "pid": 1}) + "\n"
+    document = {"time": moment, "level": "INFO", "component": component, "message": message, "pid": 1, **fields}
+    return json.dumps(document) + "\n"
 
 
 def messages(shown: list[str]) -> list[str]:
@@ -34,23 +36,47 @@ def logs(tmp_path: Path) -> Path:
 
 
 def test_files_are_merged_by_time_and_others_lines_left_out(logs: Path) -> None:
-    shown = list(show(files_of(logs, None), lines=50, everything=False, colour=False))
+    shown = list(show(files_of(logs, None), lines=50, colour=False))
     assert messages(shown) == ["up", "connected", "one", "two", "us", "\\x1b[2Jgone", "down"]
-    assert messages(list(show(files_of(logs, None), lines=2, everything=False, colour=False))) == [
+    assert messages(list(show(files_of(logs, None), lines=2, colour=False))) == [
         "\\x1b[2Jgone",
         "down",
     ]
-    assert list(show(files_of(logs, None), lines=0, everything=False, colour=False)) == []
+    assert list(show(files_of(logs, None), lines=0, colour=False)) == []
 
 
 def test_a_name_stands_for_an_exchange_a_shard_or_a_process(logs: Path) -> None:
-    assert [path.name for path in files_of(logs, "binance")] == ["binance-1.log", "binance-2.log"]
-    assert [path.name for path in files_of(logs, "binance/2")] == ["binance-2.log"]
+    assert [path.name for path in files_of(logs, "binance")] == ["binance-1.log", "binance-2.log", "ohlcvd.log"]
+    assert [path.name for path in files_of(logs, "binance/2")] == ["binance-2.log", "ohlcvd.log"]
     assert [path.name for path in files_of(logs, "supervisor")] == ["ohlcvd.log"]
-    shown = list(show(files_of(logs, "postgres"), lines=50, everything=True, colour=False))
+    shown = list(show(files_of(logs, "postgres"), lines=50, name="postgres", colour=False))
     assert shown == ["LOG:  ready \\x1b[31m"]
     with pytest.raises(UsageError, match=r"has no log of krakn; there are .*; did you mean kraken\?"):
         files_of(logs, "krakn")
+
+
+@pytest.mark.parametrize(
+    ("name", "about"),
+    [
+        ("binance", ["1-died", "2-died", "sums"]),
+        ("binance/2", ["2-died", "sums"]),
+        ("binance-2", ["2-died", "sums"]),
+        ("kraken", ["sums"]),
+        ("postgres", ["away"]),
+        ("monitor", ["watching", "sums"]),
+    ],
+)
+def test_what_is_said_of_a_process_belongs_to_it(tmp_path: Path, name: str, about: list[str]) -> None:
+    (tmp_path / "ohlcvd.log").write_text(
+        line(1, "1-died", child="binance/1") + line(2, "2-died", child="binance/2") + line(3, "away", server="postgres")
+    )
+    told = {"binance": {"trades": 5}, "kraken": {"trades": 7}}
+    (tmp_path / "monitor.log").write_text(line(4, "watching") + line(5, "sums", exchanges=told))
+    for file in ("binance-1", "binance-2", "kraken", "postgres"):
+        (tmp_path / f"{file}.log").touch()
+    shown = list(show(files_of(tmp_path, name), lines=50, name=name, colour=False))
+    assert [re.search(r"1-died|2-died|away|watching|sums", text)[0] for text in shown] == about  # type: ignore[index]
+    assert "trades" not in "".join(shown), "what is nested is for programs"
 
 
 def test_without_logs_it_says_so(tmp_path: Path) -> None:
@@ -64,7 +90,7 @@ def test_without_logs_it_says_so(tmp_path: Path) -> None:
 def test_only_the_end_of_a_long_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "long.log"
     path.write_text("".join(line(number % 60, f"{number}") for number in range(5000)) + "cut")
-    shown = list(show([path], lines=3000, everything=False, colour=False))
+    shown = list(show([path], lines=3000, colour=False))
     assert messages(shown) == [str(number) for number in range(2000, 5000)]
 
 
@@ -106,7 +132,7 @@ def test_following_through_rotation_truncation_and_new_files(logs: Path) -> None
 
     seen: list[str] = []
     with pytest.raises(Over):
-        seen.extend(follow(lambda: files_of(logs, None), everything=False, colour=False, sleep=sleep))
+        seen.extend(follow(lambda: files_of(logs, None), colour=False, sleep=sleep))
     assert messages(seen) == ["b", "c", "d", "e", "f", "g", "g", "h", "i"]
 
 

@@ -27,7 +27,14 @@ class Entry(NamedTuple, Generic[T]):
 
 
 class CacheReader(Client):
-    """`async with CacheReader(url) as reader: await reader.heartbeats()`."""
+    """What ohlcvd wrote, and what it writes from now on.
+
+        async with CacheReader() as reader:  # of the configured Redis; or CacheReader("redis://localhost:6379/0")
+            beats = await reader.heartbeats()
+            newest = await reader.candles("kraken", "BTC/USD", entries=10)
+
+    Rows come in the digits that are stored. ServiceUnavailable says why Redis cannot be used.
+    """
 
     async def heartbeats(self) -> dict[str, dict[str, object]]:
         """The heartbeat of every child that beat within the last 10 s, by child."""

@@ -36,12 +36,12 @@ def _file_form(text: str) -> str:
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("exchange", metavar="EXCHANGE")
-    parser.add_argument("symbol", metavar="SYMBOL")
+    parser.add_argument("exchange", metavar="EXCHANGE", help="one that is collected: kraken")
+    parser.add_argument("symbol", metavar="SYMBOL", help="one of its symbols: BTC/USD")
     times = "2h, 3 days, yesterday, or a date or time in UTC (2026-01-31T12:00)"
     # Names of their own: `since` would be taken for what is configured.
     parser.add_argument("--since", metavar="T", dest="since_us", type=moment_us, help=f"from then on: {times}")
-    parser.add_argument("--until", metavar="T", dest="until_us", type=moment_us, help="up to then, without it")
+    parser.add_argument("--until", metavar="T", dest="until_us", type=moment_us, help="only what is before then")
 
 
 def _add_timeframe(parser: argparse.ArgumentParser) -> None:

@@ -4,8 +4,9 @@ Blocking, for commands and threads: psycopg's asynchronous COPY costs ten times 
 of it is of one moment. ServiceUnavailable when the database cannot be reached, or is lost on the way.
 """
 
-from collections.abc import Iterator
-from typing import Final, NamedTuple
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
@@ -13,6 +14,9 @@ from ohlcvd.database.conninfo import with_defaults
 from ohlcvd.database.encode import moment
 from ohlcvd.database.errors import translated
 from ohlcvd.market import Kind
+
+# For those who may not know psycopg.
+Connection = psycopg.Connection[tuple[Any, ...]]
 
 _PIECE_BYTES: Final = 256 * 1024
 _FAR_PAST_US: Final = 0
@@ -58,6 +62,24 @@ def csv_pieces(conninfo: str, selection: Selection) -> Iterator[bytes]:
 
     Times are `2026-01-31 12:00:00+00`, in UTC and with as many decimals as they need; what is not known is empty.
     """
+    with connected(conninfo) as connection:
+        yield from pieces_over(connection, selection)
+
+
+@contextmanager
+def connected(conninfo: str) -> Iterator[Connection]:
+    """A connection for `pieces_over`: for those who read many times."""
+    with translated("reading rows"):
+        connection = psycopg.connect(with_defaults(conninfo, "ohlcvd reading"), autocommit=True)
+        try:
+            connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET jit = off")
+            yield connection
+        finally:
+            connection.close()
+
+
+def pieces_over(connection: Connection, selection: Selection) -> Generator[bytes, None, None]:
+    """The same as `csv_pieces`, one after the other over one connection."""
     parameters: dict[str, object] = {
         "exchange": selection.exchange,
         "symbol": selection.symbol,
@@ -66,24 +88,29 @@ def csv_pieces(conninfo: str, selection: Selection) -> Iterator[bytes]:
         "until": moment(_FAR_FUTURE_US if selection.until_us is None else selection.until_us),
         "limit": selection.limit,
     }
-    with translated("reading rows"):
-        connection = psycopg.connect(with_defaults(conninfo, "ohlcvd reading"), autocommit=True)
-        try:
-            connection.execute("SET timezone = 'UTC'; SET datestyle = 'ISO'; SET jit = off")
-            # Looked up first: with the id itself the planner knows how many rows there are, and reads them in order.
-            found = connection.execute(_INSTRUMENT, parameters).fetchone()
-            parameters["instrument"] = found[0] if found else None
-            with connection.cursor() as cursor, cursor.copy(_query(selection).encode(), parameters) as copy:
-                yield from _joined(copy)
-        finally:
-            connection.close()
+    # Looked up first: with the id itself the planner knows how many rows there are, and reads them in order.
+    found = connection.execute(_INSTRUMENT, parameters).fetchone()
+    parameters["instrument"] = found[0] if found else None
+    with connection.cursor() as cursor, cursor.copy(_query(selection).encode(), parameters) as copy:
+        yield from _joined(copy)
 
 
-def _joined(rows: psycopg.Copy) -> Iterator[bytes]:
-    """One piece of many rows: the server sends each row by itself."""
+def _joined(copy: psycopg.Copy) -> Iterator[bytes]:
+    """One piece of many rows: the server sends each row by itself.
+
+    Rows that have arrived are taken from libpq: to ask psycopg, which is ready to wait for each, costs ten times that.
+    """
     parts: list[bytes | bytearray | memoryview] = []
     size = 0
-    for row in rows:
+    pgconn = copy.connection.pgconn
+    while True:
+        length, data = pgconn.get_copy_data(1)
+        if length < 0:
+            _end(pgconn)
+            break
+        row = data if length else copy.read()  # nothing there yet: psycopg waits, and knows the end, too
+        if not row:
+            break
         parts.append(row)
         size += len(row)
         if size >= _PIECE_BYTES:
@@ -91,6 +118,13 @@ def _joined(rows: psycopg.Copy) -> Iterator[bytes]:
             parts, size = [], 0
     if parts:
         yield b"".join(parts)
+
+
+def _end(pgconn: psycopg.pq.abc.PGconn) -> None:
+    """Take what follows the last row. psycopg.Error if the server says that it was not all."""
+    while result := pgconn.get_result():
+        if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+            raise psycopg.errors.error_from_result(result)
 
 
 def _query(selection: Selection) -> str:

@@ -7,6 +7,7 @@ but its totals, which are on disk before they are shown.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from ohlcvd.log import flush_repeats, get_component_logger, reopen_logs, set_lev
 from ohlcvd.memory import memory_bytes
 from ohlcvd.monitor.knowledge import Knowledge
 from ohlcvd.monitor.staleness import Staleness
+from ohlcvd.monitor.summary import SUMMARY_S, Minutes
 from ohlcvd.monitor.totals import Totals
 from ohlcvd.monitor.web import Web
 from ohlcvd.supervisor.commands import CommandReceiver
@@ -32,6 +34,7 @@ from ohlcvd.supervisor.heartbeat import Beat, HeartbeatSender
 from ohlcvd.supervisor.report import MONITOR, StatusReport
 
 LOOK_S = 1.0
+FIRST_S = 3.0
 WEIGH_S = 10.0
 ANSWER_S = 1.0  # the supervisor's
 REDIS_S = 0.5
@@ -66,7 +69,10 @@ class Monitor:
         self._reader = CacheReader(redis, timeout_s=REDIS_S)
         self._web = Web(config.http_listen, self) if config.http_listen else None
         self._stop = asyncio.Event()
+        self._whole = asyncio.Event()
         self._looks = 0
+        self._weigh_at_s = 0.0
+        self._weighed: list[int] = []
         self._unlisted: list[str] = []
 
     async def run(self) -> int:
@@ -78,7 +84,8 @@ class Monitor:
         if self._commands is not None:
             loop.add_reader(self._commands, self._obey, self._commands)
         work = [self._beat_forever(), self._look_forever(), self._watch_supervisor(), self._watch_redis()]
-        work += [self._web.serve_forever()] if self._web is not None else []
+        work += [self._summarise_forever()]
+        work += [self._serve_forever(self._web)] if self._web is not None else []
         tasks = [asyncio.create_task(one) for one in work]
         stopping = asyncio.create_task(self._stop.wait())
         log.info("watching", http=self._web is not None)
@@ -133,15 +140,28 @@ class Monitor:
             self._sender.send(Beat("ready", counters, self._stale))
             await asyncio.sleep(LOOK_S)
 
+    async def _serve_forever(self, web: Web) -> None:
+        """Not before there is all to tell, or too long nobody to ask: a scrape in between would find series gone."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._whole.wait(), FIRST_S)
+        self._look(time.monotonic())
+        await web.serve_forever()
+
+    def _note_whole(self) -> None:
+        if self._known.is_whole:
+            self._whole.set()
+
+    def _look(self, now_s: float) -> None:
+        pids = self._known.pids()
+        if now_s >= self._weigh_at_s or pids != self._weighed:
+            self._known.weighed({pid: memory_bytes(pid) for pid in (*pids, os.getpid())}, os.getpid())
+            self._weigh_at_s, self._weighed = now_s + WEIGH_S, pids
+        self._known.look(time.time_ns() // 1000, now_s)
+
     async def _look_forever(self) -> None:
-        weigh_at_s, weighed = 0.0, [0]
         while True:
             now_s = time.monotonic()
-            pids = self._known.pids()
-            if now_s >= weigh_at_s or pids != weighed:
-                self._known.weighed({pid: memory_bytes(pid) for pid in (*pids, os.getpid())}, os.getpid())
-                weigh_at_s, weighed = now_s + WEIGH_S, pids
-            self._known.look(time.time_ns() // 1000, now_s)
+            self._look(now_s)
             stale = self._staleness.judge(self._known.expected(), self._known.beats, now_s)
             if stale != self._stale:
                 self._tell_stale(stale)
@@ -149,6 +169,12 @@ class Monitor:
             self._looks += 1
             flush_repeats()
             await asyncio.sleep(LOOK_S)
+
+    async def _summarise_forever(self) -> None:
+        minutes = Minutes(self._known.totals)
+        while True:
+            await asyncio.sleep(SUMMARY_S)
+            tell_minute(minutes, self._known)
 
     def _tell_unlisted(self, symbols: list[str] | None) -> None:
         """Only who sees all exchanges can know; one exchange lists what another does not."""
@@ -179,6 +205,7 @@ class Monitor:
                     self._known.supervisor_silent(str(error) or type(error).__name__)
                 else:
                     self._known.supervisor_said(document, time.monotonic())
+                    self._note_whole()
                 await asyncio.sleep(LOOK_S)
         finally:
             thread.shutdown(wait=False)
@@ -189,9 +216,17 @@ class Monitor:
             await self._cache.heartbeat({"state": "ready", "pid": os.getpid(), "beats": beats})
             try:
                 self._known.redis_said(await self._reader.heartbeats(), await self._reader.markets())
+                self._note_whole()
             except ServiceUnavailable as error:
                 self._known.redis_silent(str(error))
             await asyncio.sleep(LOOK_S)
+
+
+def tell_minute(minutes: Minutes, known: Knowledge) -> None:
+    """One line, unless nobody knows how the minute was."""
+    said = minutes.summary(known.report, known.totals)
+    if said is not None and known.supervisor_fault is None:
+        log.info("%s", said[0], exchanges=said[1])
 
 
 class TotalsFile:

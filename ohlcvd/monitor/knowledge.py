@@ -63,6 +63,11 @@ class Knowledge(Collector):
         up = self._database_up.get(name)
         return row if said or up is None else {**row, "counters": {"database_up": up}}
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the supervisor and Redis have both spoken."""
+        return self._document is not None and self.redis_fault is None
+
     def supervisor_silent(self, reason: str) -> None:
         """It did not answer."""
         self._fault = reason

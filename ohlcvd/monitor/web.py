@@ -106,8 +106,8 @@ class Web:
         report = self._known.report
         idle = [asdict(one) for one in report.not_collecting]
         fault = self._known.supervisor_fault
-        reason = fault or (None if report.children else "there is no child yet")
-        ready = not idle and reason is None
+        reason = fault or (_why_idle(report) if report.children else "there is no child yet")
+        ready = reason is None
         parked = [{"exchange": one.exchange, "symbol": one.symbol} for one in report.markets if one.is_parked]
         document = {"ready": ready, "reason": reason, "not_collecting": idle, "parked": parked}
         return _json(document, 200 if ready else 503)
@@ -118,6 +118,15 @@ class Web:
     def _metrics(self, request: web.Request) -> web.Response:
         body, content_type = self._known.metrics(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _why_idle(report: StatusReport) -> str | None:
+    """One sentence for those that are not collected; the list says more."""
+    if not report.not_collecting:
+        return None
+    count, first = len(report.not_collecting), report.not_collecting[0]
+    what = f"{count} markets are not collected, the first is" if count > 1 else "not collected:"
+    return f"{what} {first.exchange} {first.symbol or '(all of it)'}: {first.reason}"
 
 
 def _json(document: object, status: int) -> web.Response:

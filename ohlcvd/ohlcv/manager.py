@@ -160,7 +160,7 @@ class OhlcvManager:
         try:
             collector.confirmed(await self._fetch(symbol, since_us))
         except ExchangeError as error:
-            collector.log.info("candles could not be confirmed", error=str(error), retry_in_s=CONFIRM_S)
+            collector.log.warning("candles could not be confirmed", error=str(error), retry_in_s=CONFIRM_S)
 
     async def _ask_if_needed(
         self, symbol: str, collector: OhlcvCollector, on_final: Callable[[str, Candle], None]

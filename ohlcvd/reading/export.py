@@ -16,7 +16,7 @@ from ohlcvd import coverage
 from ohlcvd.config import Config
 from ohlcvd.coverage import Range
 from ohlcvd.database import Database
-from ohlcvd.database.bulk import Selection, csv_pieces
+from ohlcvd.database.bulk import Connection, Selection, connected, pieces_over
 from ohlcvd.database.inventory import bounds_of, gaps_of
 from ohlcvd.errors import PermissionRefused, ServiceUnavailable
 from ohlcvd.market import SECOND_US, Kind
@@ -59,21 +59,22 @@ def export(
     extent = ask_database(config, look)
     place = folder / selection.exchange / selection.symbol.replace("/", "-").replace(":", "_") / _kind_folder(selection)
     written, skipped, incomplete = 0, 0, []
-    for day in _days(selection, extent.rows):
-        name = minute(day[0])[:10]
-        final, provisional = place / f"{name}.{form}", place / f"{name}.incomplete.{form}"
-        if final.exists():
-            skipped += 1
-            continue
-        is_final = extent.is_final(day)
-        path = final if is_final else provisional
-        if _write(path, form, address, selection._replace(since_us=day[0], until_us=day[1])):
-            written += 1
-            tell(str(path))
-            if not is_final:
-                incomplete.append(name)
-        if is_final:
-            provisional.unlink(missing_ok=True)
+    with connected(address) as connection:
+        for day in _days(selection, extent.rows):
+            name = minute(day[0])[:10]
+            final, provisional = place / f"{name}.{form}", place / f"{name}.incomplete.{form}"
+            if final.exists():
+                skipped += 1
+                continue
+            is_final = extent.is_final(day)
+            path = final if is_final else provisional
+            if _write(path, form, connection, selection._replace(since_us=day[0], until_us=day[1])):
+                written += 1
+                tell(str(path))
+                if not is_final:
+                    incomplete.append(name)
+            if is_final:
+                provisional.unlink(missing_ok=True)
     return Exported(written, skipped, incomplete)
 
 
@@ -97,9 +98,9 @@ def _kind_folder(selection: Selection) -> str:
     return "trades" if selection.kind == "trades" else f"candles-{selection.timeframe}"
 
 
-def _write(path: Path, form: str, address: str, selection: Selection) -> bool:
+def _write(path: Path, form: str, connection: Connection, selection: Selection) -> bool:
     """Whether there was a row. The file is there under its name when all of it is on the disk."""
-    pieces = csv_pieces(address, selection)
+    pieces = pieces_over(connection, selection)
     first = next(pieces, None)
     if first is None:
         return False

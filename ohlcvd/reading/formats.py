@@ -6,8 +6,10 @@ floats of them unasked. Times are UTC.
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import orjson
 
 from ohlcvd.terminal import safe, table
 
@@ -28,12 +30,17 @@ def as_csv(columns: Sequence[str], pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def as_json(columns: Sequence[str], pieces: Iterable[bytes]) -> Iterator[bytes]:
     """One array with an object on each line."""
-    before = "[\n"
+    before = b"[\n"
+    counted = columns.index("trades") if "trades" in columns else None
     for piece in pieces:
-        lines = [json.dumps(_object(columns, row)) for row in rows_of(piece)]
-        yield (before + ",\n".join(lines)).encode()
-        before = ",\n"
-    yield b"[]\n" if before == "[\n" else b"\n]\n"
+        rows: list[list[Any]] = [*rows_of(piece)]
+        for row in rows:
+            row[0] = row[0].replace(" ", "T").removesuffix("+00") + "Z"
+            if counted is not None:
+                row[counted] = int(row[counted]) if row[counted] else None
+        yield before + b",\n".join([orjson.dumps(dict(zip(columns, row, strict=True))) for row in rows])
+        before = b",\n"
+    yield b"[]\n" if before == b"[\n" else b"\n]\n"
 
 
 def as_table(columns: Sequence[str], pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -49,14 +56,6 @@ def as_table(columns: Sequence[str], pieces: Iterable[bytes]) -> Iterator[bytes]
         # A row of dashes as wide as the widest cell so far: it is cut off again.
         lines = table(header, [*rows, ["-" * width for width in widths]])[:-1]
         yield ("\n".join(lines[1 if number else 0 :]) + "\n").encode()
-
-
-def _object(columns: Sequence[str], row: Sequence[str]) -> dict[str, object]:
-    document: dict[str, object] = dict(zip(columns, row, strict=True))
-    document["ts"] = row[0].replace(" ", "T").removesuffix("+00") + "Z"
-    if "trades" in document:
-        document["trades"] = int(row[columns.index("trades")]) if document["trades"] else None
-    return document
 
 
 def _time_for_people(text: str) -> str:

@@ -21,6 +21,8 @@ _STEPS: Final = (1, 2, 5)
 _ROWS_PER_LABEL: Final = 4
 _MIN_WIDTH: Final = 30
 _MIN_HEIGHT: Final = 8
+# Columns from one candle to the next, at most: few candles are spread, not lost at the left edge.
+_MOST_STRIDE: Final = 4
 # "12-31 23:00" and a space
 _TIME_CHARACTERS: Final = 12
 
@@ -50,9 +52,9 @@ def candlesticks(
     pad = max(map(len, labels.values()))
     columns = width - pad - 2
     last_s = sticks[-1].ts_s
-    # Twice as wide where there is room: easier to read.
-    stride = 2 if 2 * ((last_s - sticks[0].ts_s) // length_s + 1) <= columns else 1
     slots = (last_s - sticks[0].ts_s) // length_s + 1
+    # Wider where there is room: easier to read.
+    stride = min(_MOST_STRIDE, max(1, columns // slots))
     grid = [[" "] * (slots * stride) for _ in range(rows)]
     top, bottom = _bounds(sticks)
     for stick in sticks:

@@ -1,21 +1,27 @@
-"""What the streams in Redis lack of the last hour: appended at start, and whenever Redis comes back.
+"""What the streams in Redis lack of the last hour, and of candles of the last day: appended at start,
+whenever Redis comes back, and when it was too busy to take something.
 
 A process that is killed between a commit and its publication, or a Redis that is away for a while, would otherwise
 leave a hole that no consumer can see. Rows that are published twice by this are harmless: consumers key on them.
+The last hour of every market comes first. Older trades are not published at all (`cache/keys.py`).
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from ohlcvd.cache.keys import CANDLE_WINDOW_US, TRADE_WINDOW_US
 from ohlcvd.cache.live import LiveCache, Published
 from ohlcvd.database import Batch, Database, recent_candles, recent_trades
 from ohlcvd.errors import ServiceUnavailable
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import SECOND_US, Candle, Instrument, Trade
+from ohlcvd.market import Candle, Instrument, Trade
 
-HOUR_US = 3_600 * SECOND_US
+# The second pass speaks of candles only, and costs more: a slow start is not made slower by it.
+WINDOWS_US = (TRADE_WINDOW_US, CANDLE_WINDOW_US)
 # Of one market; a stream holds fewer entries than this has rows.
 MOST_ROWS = 200_000
+# What a busy Redis did not take is looked for so often at most: one that refuses everything would be asked for ever.
+AGAIN_S = 60.0
 
 
 class CatchingUp:
@@ -26,20 +32,27 @@ class CatchingUp:
         self._database = database
         self._log = get_component_logger(f"ohlcvd.worker.{child}")
         self._connection = 0
-        self._done: set[int] = set()  # instruments' ids
+        self._dropped = 0
+        self._again_at_s = 0.0
+        self._appended: dict[str, int] = {}  # rows by symbol, not told yet
+        self._done: set[tuple[int, int]] = set()  # windows and instruments' ids
 
-    async def step(self, instruments: Iterable[Instrument], venue_now_us: int, seconds: float) -> None:
-        """Go on with the markets that were not compared since Redis was last found there."""
-        if self._connection != self._cache.connections:
-            self._connection = self._cache.connections
-            self._done.clear()
+    async def step(self, instruments: Collection[Instrument], venue_now_us: int, seconds: float) -> None:
+        """Go on with the markets that were not compared since Redis was last found there, or did not take something."""
         loop = asyncio.get_running_loop()
+        if self._may_lack_more(loop.time()):
+            self._connection, self._dropped = self._cache.connections, self._cache.dropped
+            self._again_at_s = loop.time() + AGAIN_S
+            self._done.clear()
         until_s = loop.time() + seconds
-        for instrument in [one for one in instruments if one.id not in self._done]:
+        passes = [(window_us, instrument) for window_us in WINDOWS_US for instrument in instruments]
+        for window_us, instrument in passes:
+            if (window_us, instrument.id) in self._done:
+                continue
             if not self._cache.is_up or loop.time() > until_s:
                 return
             try:
-                if not await self._compare(instrument, venue_now_us - HOUR_US):
+                if not await self._compare(instrument, venue_now_us, window_us):
                     return
             except ServiceUnavailable as error:
                 self._log.debug("the last hour could not be compared with redis yet", reason=str(error))
@@ -47,31 +60,35 @@ class CatchingUp:
             except (ValueError, TypeError) as error:
                 symbol, reason = instrument.symbol, str(error)
                 self._log.warning("a stream in redis holds something else, left as it is", symbol=symbol, reason=reason)
-            self._done.add(instrument.id)
+            self._done.add((window_us, instrument.id))
+        if self._appended:
+            rows, symbols = sum(self._appended.values()), len(self._appended)
+            self._log.info("rows that redis lacked are appended to its streams", rows=rows, symbols=symbols)
+            self._appended.clear()
 
-    async def _compare(self, instrument: Instrument, since_us: int) -> bool:
+    def _may_lack_more(self, now_s: float) -> bool:
+        if self._connection != self._cache.connections:
+            return True
+        return self._dropped != self._cache.dropped and now_s >= self._again_at_s
+
+    async def _compare(self, instrument: Instrument, venue_now_us: int, window_us: int) -> bool:
         """Whether Redis answered."""
+        market, since_us = (self._database, instrument.exchange, instrument.symbol), venue_now_us - window_us
         candles = await self._cache.published_candles(instrument.symbol, since_us)
-        trades = await self._cache.published_trades(instrument.symbol, since_us)
-        if candles is None or trades is None:
+        if candles is None:
             return False
-        market = self._database, instrument.exchange, instrument.symbol
-        lacking = Batch(
-            {
-                instrument: lacking_trades(
-                    trades, await recent_trades(*market, since_us=trades.since_us, limit=MOST_ROWS)
-                )
-            },
-            {
-                instrument: lacking_candles(
-                    candles, await recent_candles(*market, since_us=candles.since_us, limit=MOST_ROWS)
-                )
-            },
-        )
+        stored = await recent_candles(*market, since_us=candles.since_us, limit=MOST_ROWS)
+        lacking = Batch({instrument: []}, {instrument: lacking_candles(candles, stored)})
+        if window_us <= TRADE_WINDOW_US:
+            trades = await self._cache.published_trades(instrument.symbol, since_us)
+            if trades is None:
+                return False
+            executed = await recent_trades(*market, since_us=trades.since_us, limit=MOST_ROWS)
+            lacking = Batch({instrument: lacking_trades(trades, executed)}, lacking.candles)
         await self._cache.publish(lacking)
         rows = len(lacking.trades[instrument]) + len(lacking.candles[instrument])
         if rows:
-            self._log.info("rows of the last hour were missing in redis, appended", symbol=instrument.symbol, rows=rows)
+            self._appended[instrument.symbol] = self._appended.get(instrument.symbol, 0) + rows
         return True
 
 

@@ -159,7 +159,7 @@ class Following:
                 async with self._one_at_a_time:
                     await self._discover()
             except (ServiceUnavailable, ExchangeError) as error:
-                self._log.info("markets could not be read again", error=str(error), retry_in_s=round(pause_s))
+                self._log.warning("markets could not be read again", error=str(error), retry_in_s=round(pause_s))
 
     async def _discover(self) -> None:
         before = self._handler.symbols()

@@ -69,8 +69,10 @@ def trouble_of(troubles: Mapping[object, Trouble]) -> dict[str, object] | None:
     }
 
 
-def summary(now: Mapping[str, int], before: Mapping[str, int], missing_s: int) -> tuple[str, dict[str, object]]:
-    """The message and the fields of the line that says how the last minute was. Both are a child's counters."""
+def summary(
+    now: Mapping[str, int], before: Mapping[str, int], missing_s: int, minutes: int
+) -> tuple[str, dict[str, object]]:
+    """The message and the fields of the line that says how the last minutes were. Both are a child's counters."""
 
     def grown(name: str) -> int:
         return now.get(name, 0) - before.get(name, 0)
@@ -87,4 +89,5 @@ def summary(now: Mapping[str, int], before: Mapping[str, int], missing_s: int) -
         "missing_s": missing_s,
         "backlog": now.get("backlog", 0),
     }
-    return f"collected {fields['trades']} trades and {fields['candles']} candles in the last minute", fields
+    time = "the last minute" if minutes == 1 else f"the last {minutes} minutes"
+    return f"collected {fields['trades']} trades and {fields['candles']} candles in {time}", fields

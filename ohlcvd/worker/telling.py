@@ -28,7 +28,8 @@ from ohlcvd.worker.standing import Pace, Standing, summary, trouble_of
 BEAT_S = 1.0
 # Of more markets than this, the states are told less often than at every beat: thousands would fill the loop's time.
 MARKETS_PER_BEAT = 500
-SUMMARY_S = 60.0
+# Minutes between two lines in the child's own log; the monitor's has one a minute for all children together.
+SUMMARY_MINUTES = 10
 # Commits waiting to be published in Redis; more than that, and the oldest are dropped (Redis holds nothing unique).
 WAITING_PUBLICATIONS = 1_000
 
@@ -121,14 +122,14 @@ class Telling:
         return {symbol: candle for symbol, candle in self._formed.items() if before.get(symbol) != candle}
 
     async def summarise_forever(self) -> None:
-        """One line a minute, until cancelled."""
-        before = self.counters()
+        """A line after the first minute, then one every SUMMARY_MINUTES, until cancelled."""
+        before, minutes = self.counters(), 1
         while True:
-            await asyncio.sleep(SUMMARY_S)
+            await asyncio.sleep(60 * minutes)
             now = self.counters()
-            message, fields = summary(now, before, self._missing_s)
+            message, fields = summary(now, before, self._missing_s, minutes)
             self._log.info(message, exchange=self._handler.name, **fields)
-            before = now
+            before, minutes = now, SUMMARY_MINUTES
 
     def _markets(self, router: StreamRouter) -> dict[str, dict[str, object]]:
         """What the collectors say, and how much of what is wanted is not covered."""

@@ -6,11 +6,14 @@ import signal
 from collections.abc import AsyncGenerator
 from datetime import datetime
 
+import pytest
+
 from ohlcvd.cache import CacheReader, LiveCache, keys
 from ohlcvd.cache.live import Published
 from ohlcvd.cache.reader import Entry
 from ohlcvd.database import Database
 from ohlcvd.market import MINUTE_US, Candle
+from ohlcvd.worker import catching_up
 from ohlcvd.worker.catching_up import CatchingUp, lacking_candles, lacking_trades
 from tests.cache.samples import BTC, ETH, NOW_US, Commit, candle, trade
 from tests.cache.valkey import Valkey
@@ -92,26 +95,56 @@ async def test_what_was_committed_and_not_published_is_appended(database_url: st
         btc = markets["BTC/USD"]
         async with writing(database) as writer:
             writer.add_trades(btc, [trade(number, NOW_US + number * 1_000_000) for number in range(10)])
-            writer.add_candles(btc, [candle(minute) for minute in range(-90, 2)])
+            writer.add_candles(btc, [candle(minute) for minute in range(-1500, 2)])
             assert await writer.drain(30)
         await cache.publish(Commit(trades={btc: [trade(3, NOW_US + 3_000_000)]}, candles={btc: [candle(0)]}))
-        catching_up = CatchingUp("kraken", cache, database)
+        comparing = CatchingUp("kraken", cache, database)
         async with asyncio.timeout(30), CacheReader(valkey.url) as reader:
             now_us = NOW_US + 2 * MINUTE_US
-            await catching_up.step(markets.values(), now_us, 10.0)
+            await comparing.step(markets.values(), now_us, 10.0)
             assert {one.id for one in await reader.trades("kraken", "BTC/USD")} == {str(number) for number in range(10)}
             candles = await reader.candles("kraken", "BTC/USD")
-            assert {(one.ts_us - NOW_US) // MINUTE_US for one in candles} == set(range(-58, 2)), "the last hour"
-            await catching_up.step(markets.values(), now_us, 10.0)
+            assert {(one.ts_us - NOW_US) // MINUTE_US for one in candles} == set(range(-1438, 2)), "the last day"
+            await comparing.step(markets.values(), now_us, 10.0)
             assert len(await reader.candles("kraken", "BTC/USD")) == len(candles), "once"
         valkey.kill()
         valkey.start()
         async with asyncio.timeout(30), CacheReader(valkey.url) as reader:
             while not (candles := await reader.candles("kraken", "BTC/USD")):
                 await cache.heartbeat({})  # as once a second; it finds out
-                await catching_up.step(markets.values(), now_us, 10.0)
+                await comparing.step(markets.values(), now_us, 10.0)
                 await asyncio.sleep(0.05)
-            assert len(candles) == 60, "a redis that forgot everything"
+            assert len(candles) >= 60, "a redis that forgot everything"
+
+
+async def test_what_a_busy_redis_did_not_take_is_appended_too(
+    database_url: str, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert catching_up.AGAIN_S == 60.0
+    monkeypatch.setattr(catching_up, "AGAIN_S", 0.0)
+    async with Database(database_url) as database, LiveCache(valkey.url, "kraken") as cache:
+        await database.wait_until_up()
+        btc = (await database.instruments("kraken", ["BTC/USD"]))["BTC/USD"]
+        async with writing(database) as writer:
+            writer.add_candles(btc, [candle(0)])
+            assert await writer.drain(30)
+        comparing = CatchingUp("kraken", cache, database)
+        await comparing.step([btc], NOW_US + MINUTE_US, 10.0)
+        async with writing(database) as writer:
+            writer.add_candles(btc, [candle(1)])
+            assert await writer.drain(30)
+        valkey.signal(signal.SIGSTOP)
+        beating = asyncio.create_task(cache.heartbeat({}))
+        publishing = asyncio.create_task(cache.publish(Commit(candles={btc: [candle(1)]})))
+        await asyncio.sleep(0.18)  # so long that what waits for its turn is given up, and the connection is not
+        valkey.signal(signal.SIGCONT)
+        await asyncio.gather(beating, publishing)
+        assert cache.dropped == 1
+        async with asyncio.timeout(30), CacheReader(valkey.url) as reader:
+            while len(await reader.candles("kraken", "BTC/USD")) < 2:
+                await cache.heartbeat({})
+                await comparing.step([btc], NOW_US + 2 * MINUTE_US, 10.0)
+                await asyncio.sleep(0.05)
 
 
 async def test_the_lists_for_fullon_programs(valkey: Valkey) -> None:

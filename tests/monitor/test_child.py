@@ -42,6 +42,7 @@ class Watched:
         (folder / "state").mkdir()
         self.beats: list[float] = []
         self.stale: tuple[str, ...] = ()
+        self.first = ""  # what /metrics says as soon as it is there
         self.monitor = Monitor(Config(file, environ={}), redis, HeartbeatSender(self._write), None)
 
     def _write(self, line: bytes) -> int:
@@ -62,6 +63,7 @@ async def watching(folder: Path, redis: str, run_dir: Path) -> AsyncIterator[Wat
     try:
         await eventually(lambda: len(watched.beats) > 0, "it beats")
         await eventually(lambda: task.done() or watched.monitor.is_listening, "it listens")
+        watched.first = (await watched.get("/metrics"))[1] if watched.monitor.is_listening else ""
         yield watched
         os.kill(os.getpid(), signal.SIGTERM)
         assert await asyncio.wait_for(task, 30.0) == Exit.OK
@@ -81,7 +83,8 @@ async def test_supervisor_and_redis_are_watched_and_a_deaf_redis_holds_nothing_u
     tmp_path: Path, valkey: Valkey, running: Running
 ) -> None:
     async with watching(tmp_path, valkey.url, running.folder) as watched:
-        await eventually(lambda: watched.monitor.supervisor_fault is None, "the supervisor answers")
+        for sample in ("supervisor_up 1.0", "redis_up 1.0", "supervisor_memory_bytes ", 'exchange_up{exchange="a"}'):
+            assert f"ohlcvd_{sample}" in watched.first, "a scrape after the monitor's restart lacks nothing"
         await eventually(lambda: "ohlcvd_redis_up 1.0" in metrics(watched), "redis answers")
         assert (await watched.get("/healthz"))[0] == 200
         assert json.loads(str(valkey.ask("GET", "ohlcvd:heartbeat:monitor")))["state"] == "ready"

@@ -67,6 +67,7 @@ async def test_a_market_that_is_not_collected_is_named_with_since_when_and_why()
         assert (await get(web, "/healthz"))[0] == 200
         status, document = await get(web, "/readyz")
         assert (status, document["ready"]) == (503, False)
+        assert document["reason"] == "not collected: kraken ETH/USD: trades: closed"
         assert document["not_collecting"] == [
             {"exchange": "kraken", "symbol": "ETH/USD", "since": "2026-01-02T03:04:05.000Z", "reason": "trades: closed"}
         ]

@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +34,6 @@ def processes(client: "redis.Redis") -> dict[str, dict[str, Any]]:
     return found
 
 
-def rows_of(client: "redis.Redis", key: str) -> list[list[Any]]:
-    entries: Any = client.xrange(key)
-    return [row for _, fields in entries for row in json.loads(fields[b"rows"])]
-
-
 def test_other_programs_find_every_collector_and_lose_nothing(tmp_path: Path, database_url: str) -> None:
     with (
         private_directory() as folder,
@@ -53,8 +50,8 @@ def test_other_programs_find_every_collector_and_lose_nothing(tmp_path: Path, da
         with started(daemon):
             daemon.wait_until_streaming()
             see_every_collector(client, symbols)
+            lose_nothing_to_a_kill(daemon, valkey.address, symbols, valkey.pid)
             see_lists_and_views(daemon, client, symbols[0])
-            lose_nothing_to_a_kill(daemon, client, symbols, valkey.pid)
         records = [json.loads(str(client.get(key), "utf-8")) for key in client.keys("process:data:*")]
         assert {record["status"] for record in records} == {"stopped"}
         assert not processes(client)
@@ -102,34 +99,80 @@ def see_lists_and_views(daemon: Daemon, client: "redis.Redis", symbol: str) -> N
     assert (side in ("BUY", "SELL"), kind, price > 0, volume > 0) == (True, "MARKET", True, True)
 
 
-def lose_nothing_to_a_kill(daemon: Daemon, client: "redis.Redis", symbols: list[str], valkey: int) -> None:
+class Follower:
+    """A consumer written against the documented streams only: XREAD after the last entry, whatever happens between."""
+
+    def __init__(self, url: str, kind: str, symbols: list[str]) -> None:
+        self.seen: dict[str, list[list[Any]]] = {symbol: [] for symbol in symbols}
+        self._url = url
+        self._kind = kind
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> "Follower":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(60)
+
+    def _follow(self) -> None:
+        last = {f"ohlcvd:{self._kind}:kraken:{symbol}": "0" for symbol in self.seen}
+        with redis.Redis.from_url(self._url, socket_timeout=5) as client:
+            while not self._ended.is_set():
+                try:
+                    found: Any = client.xread(last, count=100, block=500)
+                except redis.RedisError:
+                    self._ended.wait(0.2)
+                    continue
+                for name, entries in found:
+                    stream = name.decode()
+                    rows = self.seen[stream.removeprefix(f"ohlcvd:{self._kind}:kraken:")]
+                    for entry_id, fields in entries:
+                        last[stream] = entry_id.decode()
+                        rows += json.loads(fields[b"rows"])
+
+    def has_seen(self, symbol: str, keys: set[Any]) -> bool:
+        return keys <= {row[0] for row in list(self.seen[symbol])}
+
+
+def lose_nothing_to_a_kill(daemon: Daemon, url: str, symbols: list[str], valkey: int) -> None:
     """Redis stands still while rows are committed, and the child is killed before it could publish them.
 
     For longer than what the next child is given again anyway: the venue's last trades, and what is not covered yet.
     """
-    stored_before, since = stored(daemon), datetime.now(UTC)
-    child = daemon.children()["kraken"]["pid"]
-    os.kill(valkey, signal.SIGSTOP)
-    try:
-        wait_for("trades are committed all the same", lambda: stored(daemon) > stored_before + 20 * 40, 120)
-        os.kill(child, signal.SIGKILL)
-    finally:
-        os.kill(valkey, signal.SIGCONT)
-    wait_for("another child streams", lambda: daemon.children()["kraken"]["pid"] not in (child, None))
-    daemon.wait_until_streaming()
-    for symbol in symbols:
-        for kind, key in (("trades", "trade_id"), ("candles", "(extract(epoch FROM ts) * 1000000)::bigint")):
-            view = f"SELECT {key} FROM ohlcvd.named_{kind} WHERE exchange = 'kraken' AND symbol = %s AND ts >= %s"
-            # Those of before may have left the stream by now: it holds 1,000 entries.
-            there = {row[0] for row in daemon.query(view, symbol, since)}
-            wait_for_stream(client, f"ohlcvd:{kind}:kraken:{symbol}", there)
+    with Follower(url, "trades", symbols) as trades, Follower(url, "candles", symbols) as candles:
+        stored_before, since = stored(daemon), datetime.now(UTC)
+        minute = since.replace(second=0, microsecond=0)  # the one that runs; it is closed while Redis stands still
+        child = daemon.children()["kraken"]["pid"]
+        os.kill(valkey, signal.SIGSTOP)
+        try:
+            wait_for("trades are committed all the same", lambda: stored(daemon) > stored_before + 20 * 40, 120)
+            for symbol in symbols:
+                wait_for(f"and a candle of {symbol}", partial(keys_of, daemon, "candles", symbol, minute), 120)
+            os.kill(child, signal.SIGKILL)
+            there = {symbol: keys_of(daemon, "candles", symbol, minute) for symbol in symbols}
+        finally:
+            os.kill(valkey, signal.SIGCONT)
+        assert not any(candles.has_seen(symbol, keys) for symbol, keys in there.items()), "published before the kill"
+        wait_for("another child streams", lambda: daemon.children()["kraken"]["pid"] not in (child, None))
+        daemon.wait_until_streaming()
+        for symbol in symbols:
+            for kind, follower, start in (("trades", trades, since), ("candles", candles, minute)):
+                rows = keys_of(daemon, kind, symbol, start)
+                what = f"whoever follows the {kind} of {symbol} has every stored row"
+                wait_for(what, partial(follower.has_seen, symbol, rows))
 
     log = daemon.folder / "log" / "kraken.log"
-    wait_for("the child says so", lambda: "rows of the last hour were missing in redis, appended" in log.read_text())
+    wait_for("the child says so", lambda: "rows that redis lacked are appended to its streams" in log.read_text())
 
 
-def wait_for_stream(client: "redis.Redis", stream: str, keys: set[Any]) -> None:
-    wait_for(f"{stream} has every stored row", lambda: keys <= {row[0] for row in rows_of(client, stream)})
+def keys_of(daemon: Daemon, kind: str, symbol: str, since: datetime) -> set[Any]:
+    """What a consumer tells the rows that are stored since then apart by."""
+    key = "trade_id" if kind == "trades" else "(extract(epoch FROM ts) * 1000000)::bigint"
+    view = f"SELECT {key} FROM ohlcvd.named_{kind} WHERE exchange = 'kraken' AND symbol = %s AND ts >= %s"
+    return {row[0] for row in daemon.query(view, symbol, since)}
 
 
 def stored(daemon: Daemon) -> int:

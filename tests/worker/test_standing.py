@@ -1,4 +1,4 @@
-"""What a child says of itself: its pace, how each market stands, and the line of each minute."""
+"""What a child says of itself: its pace, how each market stands, and the line of some minutes."""
 
 from ohlcvd.exchange.sink import StreamCounters
 from ohlcvd.worker.standing import CERTAIN_US, RECENT_S, Pace, Standing, summary, trouble_of
@@ -55,10 +55,11 @@ def test_trouble_is_the_newest_reason_since_the_first_and_the_next_try() -> None
     assert trouble_of(counters.troubles) is None
 
 
-def test_the_line_of_a_minute() -> None:
+def test_the_line_of_some_minutes() -> None:
     before = {"trades": 10, "lag_rows": 10, "lag_total_us": 1000}
     now = {"trades": 25, "candles": 2, "lag_rows": 27, "lag_total_us": 171_000, "streams": 4, "streams_live": 3}
-    message, fields = summary(now, before, 60)
+    message, fields = summary(now, before, 60, 1)
     assert message == "collected 15 trades and 2 candles in the last minute"
     assert (fields["trades"], fields["lag_ms"], fields["missing_s"], fields["streams_live"]) == (15, 10.0, 60, 3)
-    assert summary(now, now, 0)[1]["lag_ms"] is None
+    assert summary(now, now, 0, 10)[1]["lag_ms"] is None
+    assert summary(now, before, 0, 10)[0].endswith("in the last 10 minutes")
