@@ -6,9 +6,10 @@ exponent ("1E-7") is expanded where a value is made. A candle's `ts_us` is its o
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from operator import le
+from typing import Any, Literal, NamedTuple
 
 Side = Literal["buy", "sell"]
 Kind = Literal["trades", "candles"]
@@ -18,10 +19,14 @@ SECOND_US = 1_000_000
 MINUTE_US = 60 * SECOND_US
 
 _LONGEST_ID = 200
+_FLOAT_DIGITS = 15
 _EARLIEST_US = 1_230_768_000 * SECOND_US  # 2009
 _AHEAD_US = 10 * SECOND_US
 _PLAIN = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _POSITIVE = re.compile(r"(?=[0.]*[1-9])[0-9]+(?:\.[0-9]+)?", re.ASCII).fullmatch
+# Many at once, each with a comma behind it, in a fraction of the time.
+_ALL_PLAIN = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?,)++", re.ASCII).fullmatch
+_ALL_POSITIVE = re.compile(r"(?:(?=[0.]*[1-9])[0-9]+(?:\.[0-9]+)?,)++", re.ASCII).fullmatch
 _EXPONENT = re.compile(r"[0-9]+(\.[0-9]+)?[eE][+-]?[0-9]{1,3}", re.ASCII)
 
 TIMEFRAMES_S: dict[str, int] = {
@@ -79,6 +84,16 @@ def plain_digits(text: str) -> str:
     raise ValueError(f"not a decimal number: {text[:50]!r}")
 
 
+def are_plain(texts: str, count: int) -> bool:
+    """Whether `texts`, joined by commas, are so many plain non-negative decimal numbers."""
+    return texts.count(",") == count - 1 and _ALL_PLAIN(texts + ",") is not None
+
+
+def are_positive(texts: str, count: int) -> bool:
+    """The same of positive ones."""
+    return texts.count(",") == count - 1 and _ALL_POSITIVE(texts + ",") is not None
+
+
 def trade_fault(trade: Trade, now_us: int) -> str | None:
     """Why this trade must not be stored, or None. `now_us` is the local clock; the venue may be 10 s ahead of it."""
     if not trade.id:
@@ -122,6 +137,34 @@ def candle_fault(candle: Candle, now_us: int) -> str | None:
     if not (low <= Decimal(candle.open) <= high and low <= Decimal(candle.close) <= high):
         return "open or close lies outside low..high"
     return time_fault(candle.ts_us, now_us)
+
+
+def are_faultless_candles(candles: Sequence[Candle], now_us: int) -> bool:
+    """Whether `candle_fault` finds nothing in any of them, in a fraction of its time."""
+    if not candles:
+        return True
+    times_us, opens, highs, lows, closes, volumes, _, _ = zip(*candles, strict=True)
+    return (
+        min(times_us) >= _EARLIEST_US
+        and max(times_us) <= now_us + _AHEAD_US
+        and not any(ts_us % MINUTE_US for ts_us in times_us)
+        and are_positive(",".join((*opens, *highs, *lows, *closes)), 4 * len(candles))
+        and are_plain(",".join(volumes), len(candles))
+        and _are_ordered(lows, opens, closes, highs)
+    )
+
+
+def _are_ordered(*columns: Sequence[str]) -> bool:
+    """Whether the lows are not above the opens and closes, and these not above the highs."""
+    # floats tell numbers of up to 15 digits apart, and take a fifth of the time
+    number: Any = float if max(max(map(len, column)) for column in columns) <= _FLOAT_DIGITS else Decimal
+    lows, opens, closes, highs = ([*map(number, column)] for column in columns)
+    return (
+        all(map(le, lows, opens))
+        and all(map(le, lows, closes))
+        and all(map(le, opens, highs))
+        and all(map(le, closes, highs))
+    )
 
 
 def time_fault(ts_us: int, now_us: int) -> str | None:

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ohlcvd.market import Candle, Trade, candle_fault, minute_of, plain_digits, trade_fault
+from ohlcvd.market import (
+    Candle,
+    Trade,
+    are_faultless_candles,
+    candle_fault,
+    minute_of,
+    plain_digits,
+    trade_fault,
+)
 
 NOW = 1_800_000_000_000_000
 TRADE = Trade(NOW, "1", "1.5", "2", "buy")
@@ -62,4 +70,18 @@ def test_bad_trades_are_named(bad: Trade) -> None:
 )
 def test_bad_candles_are_named(bad: Candle) -> None:
     assert candle_fault(CANDLE, NOW) is None
+    assert are_faultless_candles([CANDLE, CANDLE], NOW)
     assert candle_fault(bad, NOW)
+    assert not are_faultless_candles([CANDLE, bad, CANDLE], NOW)
+
+
+prices = st.sampled_from(["1", "1.0", "0.9", "1.000000000000000001", "1,1", "0", "", "-1", "nan", "1e1", "2" * 40])
+
+
+@given(st.lists(st.tuples(prices, prices, prices, prices, prices), max_size=3))
+def test_candles_are_judged_alike_together_and_one_by_one(rows: list[tuple[str, str, str, str, str]]) -> None:
+    candles = [
+        CANDLE._replace(open=first, high=high, low=low, close=last, volume=volume)
+        for first, high, low, last, volume in rows
+    ]
+    assert are_faultless_candles(candles, NOW) == all(candle_fault(one, NOW) is None for one in candles)

@@ -13,7 +13,7 @@ from ohlcvd import coverage
 from ohlcvd.backfill.goal import Goal
 from ohlcvd.config import ExchangeConfig
 from ohlcvd.coverage import Range
-from ohlcvd.database import Database, Writer
+from ohlcvd.database import Batch, Database, Writer
 from ohlcvd.errors import UsageError
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.limits import rules_of
@@ -42,7 +42,7 @@ class Fetching:
         self._history = _Door(self._handler)
         self._database = database
         self._book = CoverageBook()
-        self._writer = Writer(database, on_commit=self._book.committed, careful=True)
+        self._writer = Writer(database, on_commit=self._committed, careful=True)
         self._scheduler: RepairScheduler | None = None
         self._tasks: list[asyncio.Task[Any]] = []
 
@@ -61,6 +61,11 @@ class Fetching:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._handler.close()
+
+    def _committed(self, batch: Batch) -> None:
+        self._book.committed(batch)
+        if self._scheduler is not None:
+            self._scheduler.committed()
 
     def check_symbol(self, symbol: str) -> None:
         """UsageError with the nearest names if the exchange does not list it."""

@@ -24,7 +24,8 @@ live rows out of the stream.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Protocol
 
 import orjson
@@ -49,6 +50,9 @@ CAPS: dict[Kind, int] = {"trades": TRADE_ENTRIES, "candles": CANDLE_ENTRIES}
 HEARTBEAT = "ohlcvd:heartbeat:"
 MARKETS = "ohlcvd:markets:"
 FORMING = "ohlcvd:candle:"
+
+_TS_US = itemgetter(0)
+_TRADE_ROW = itemgetter(1, 0, 2, 3, 4)
 
 Command = tuple[str | bytes | int, ...]
 
@@ -90,9 +94,9 @@ def newest_us(publication: Publication) -> int:
     """The venue time up to which this publication speaks; 0 when it speaks of nothing."""
     newest = 0
     for trades in publication.trades.values():
-        newest = max(newest, max((trade.ts_us for trade in trades), default=0))
+        newest = max(newest, max(map(_TS_US, trades), default=0))
     for candles in publication.candles.values():
-        newest = max(newest, max((candle.ts_us + MINUTE_US for candle in candles), default=0))
+        newest = max(newest, max(map(_TS_US, candles), default=-MINUTE_US) + MINUTE_US)
     for ranges in publication.covered.values():
         newest = max(newest, max((upper for _, upper in ranges), default=0))
     return newest
@@ -102,11 +106,10 @@ def stream_entries(publication: Publication, now_us: int) -> Iterator[Command]:
     """The XADD commands of one publication, trades first; `now_us` is the newest venue time seen."""
     oldest_us = now_us - TRADE_WINDOW_US
     for instrument, trades in publication.trades.items():
-        rows: list[object] = [
-            (venue_id, ts_us, price, amount, side)
-            for ts_us, venue_id, price, amount, side in trades
-            if ts_us >= oldest_us
-        ]
+        recent: Iterable[Trade] = (trade for trade in trades if trade.ts_us >= oldest_us)
+        if min(map(_TS_US, trades), default=0) >= oldest_us:  # nearly always
+            recent = trades
+        rows: list[object] = [*map(_TRADE_ROW, recent)]
         yield from _entries(stream_key("trades", instrument.exchange, instrument.symbol), rows, TRADE_ENTRIES)
     for instrument, candles in publication.candles.items():
         rows = [tuple(candle) for candle in candles if candle.ts_us >= now_us - CANDLE_WINDOW_US]

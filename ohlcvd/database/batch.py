@@ -8,10 +8,12 @@ float in one protocol, a text in another), so a numeric id within 1 ms counts as
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 
 from ohlcvd import coverage
 from ohlcvd.coverage import Range
-from ohlcvd.database.encode import TradeRow, split_id
+from ohlcvd.database.encode import TradeRow, split_id, whole_numbers
 from ohlcvd.database.lag import Arrivals
 from ohlcvd.market import Candle, Instrument, Kind, Trade
 
@@ -19,6 +21,8 @@ from ohlcvd.market import Candle, Instrument, Kind, Trade
 SAME_TRADE_US = 1_000
 
 Claim = tuple[Instrument, Kind]
+
+_market = itemgetter(0)
 
 
 @dataclass
@@ -60,7 +64,7 @@ class Pending:
         self.duplicates = 0  # resent within the batch
         self.corrections = 0  # candles that the venue changed within the batch
         self._instruments: dict[int, Instrument] = {}
-        self._seen: dict[tuple[int, int], int] = {}
+        self._seen: dict[int, dict[int, int]] = {}  # instrument: trade: its time
 
     def __len__(self) -> int:
         return len(self.rows) + len(self.candles)
@@ -68,16 +72,15 @@ class Pending:
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade], ordinals: Ordinals) -> None:
         instrument_id = instrument.id
         self._instruments[instrument_id] = instrument
-        rows, seen = self.rows, self._seen
+        numbers = whole_numbers([trade.id for trade in trades])
+        if numbers is not None and self._are_first(instrument_id, numbers, trades):  # nearly always
+            self.rows += [(instrument_id, number, None, trade) for number, trade in zip(numbers, trades, strict=True)]
+            return
         for trade in trades:
             trade_id, is_number = split_id(trade.id)
-            key = (instrument_id, trade_id)
-            if key not in seen:
-                seen[key] = trade.ts_us
-            elif not self._is_first(instrument_id, trade_id, trade.ts_us):
-                continue
-            ordinal = None if is_number else ordinals.next(instrument_id, trade.ts_us)
-            rows.append((instrument_id, trade_id, ordinal, trade))
+            if self._is_first(instrument_id, trade_id, trade.ts_us):
+                ordinal = None if is_number else ordinals.next(instrument_id, trade.ts_us)
+                self.rows.append((instrument_id, trade_id, ordinal, trade))
 
     def add_candle(self, instrument: Instrument, candle: Candle) -> None:
         self._instruments[instrument.id] = instrument
@@ -125,15 +128,28 @@ class Pending:
             for lower_us, upper_us in ranges:
                 self.cover(instrument, kind, lower_us, upper_us)
 
+    def _are_first(self, instrument_id: int, trade_ids: Sequence[int], trades: Sequence[Trade]) -> bool:
+        """Whether none of these is in the batch yet, nor twice among them; if so they now are."""
+        seen = self._seen.setdefault(instrument_id, {})
+        new = {trade_id: trade.ts_us for trade_id, trade in zip(trade_ids, trades, strict=True)}
+        if len(new) < len(trades) or not seen.keys().isdisjoint(new):
+            return False
+        seen.update(new)
+        return True
+
     def _is_first(self, instrument_id: int, trade_id: int, ts_us: int) -> bool:
         """Whether this trade is not in the batch yet; counted if it is."""
-        key = (instrument_id, trade_id)
-        before_us = self._seen.get(key)
+        seen = self._seen.setdefault(instrument_id, {})
+        before_us = seen.get(trade_id)
         if before_us is not None and abs(ts_us - before_us) <= (SAME_TRADE_US if trade_id >= 0 else 0):
             self.duplicates += 1
             return False
-        self._seen[key] = ts_us
+        seen[trade_id] = ts_us
         return True
+
+    def seal(self) -> None:
+        """It is full: the rows of each market side by side, in their order; much is then done once for all of them."""
+        self.rows.sort(key=_market)
 
     def without(self, trades: Sequence[TradeRow], candles: Sequence[Candle]) -> None:
         """Take out what PostgreSQL refuses."""
@@ -152,10 +168,10 @@ class Pending:
     def batch(self) -> Batch:
         """What is told when it is committed."""
         batch = Batch(covered=dict(self.covered), uncovered=dict(self.uncovered))
-        for instrument_id, _, _, trade in self.rows:
-            batch.trades.setdefault(self._instruments[instrument_id], []).append(trade)
-        for instrument, candle in self.candles.values():
-            batch.candles.setdefault(instrument, []).append(candle)
+        for instrument_id, rows in groupby(self.rows, _market):
+            batch.trades.setdefault(self._instruments[instrument_id], []).extend([row[3] for row in rows])
+        for instrument, values in groupby(self.candles.values(), _market):
+            batch.candles.setdefault(instrument, []).extend([value[1] for value in values])
         return batch
 
 

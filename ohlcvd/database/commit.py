@@ -83,6 +83,7 @@ class Committer:
 
     async def commit(self, pending: Pending) -> None:
         """Return when `pending` is committed."""
+        pending.seal()
         careful, sifted, pause_s = self._careful or pending.frames > 0, False, RETRY_MIN_S
         while True:
             try:

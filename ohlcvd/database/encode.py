@@ -58,6 +58,17 @@ def split_id(venue_id: str) -> tuple[int, bool]:
     return -1 - (int.from_bytes(digest) >> 1), False
 
 
+def whole_numbers(venue_ids: list[str]) -> list[int] | None:
+    """The bigints of ids that are all whole numbers (see `split_id`), in a quarter of the time; None if one is not."""
+    try:
+        numbers = [*map(int, venue_ids)]
+    except ValueError:
+        return None
+    if [*map(str, numbers)] != venue_ids or min(numbers, default=0) < 0 or max(numbers, default=0) >= 1 << 63:
+        return None
+    return numbers
+
+
 def moment(ts_us: int) -> datetime:
     """As an ordinary parameter. OverflowError beyond the year 9999."""
     return _EPOCH + timedelta(microseconds=ts_us)
@@ -155,6 +166,11 @@ def timestamp_array(values_us: Iterable[int]) -> TimestampArray:
 
 def numeric_array(values: Iterable[str]) -> NumericArray:
     return NumericArray(_array(NumericArray, [numeric(v) for v in values]))
+
+
+def price_array(values: Iterable[str]) -> NumericArray:
+    """The same, of numbers that repeat."""
+    return NumericArray(_array(NumericArray, [*map(_price, values)]))
 
 
 def char_array(values: Iterable[str]) -> CharArray:

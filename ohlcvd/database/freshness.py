@@ -9,7 +9,9 @@ This speaks of rows that this process stored or found at its start. Another proc
 must go the careful way with everything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 from ohlcvd.database.batch import SAME_TRADE_US
@@ -29,56 +31,72 @@ class Mark(NamedTuple):
     trade_id: int
 
 
+class Extent(NamedTuple):
+    """Where one instrument's trades of a batch lie."""
+
+    oldest_us: int
+    newest_us: int
+    lowest: int  # trade_id
+    highest: int
+
+
+def extents(rows: Iterable[TradeRow]) -> dict[int, Extent]:
+    """By instrument. In least time where an instrument's rows are side by side."""
+    found: dict[int, Extent] = {}
+    for instrument_id, own in groupby(rows, itemgetter(0)):
+        _, ids, _, trades = zip(*own, strict=True)
+        times_us = [trade.ts_us for trade in trades]
+        extent = Extent(min(times_us), max(times_us), min(ids), max(ids))
+        other = found.get(instrument_id, extent)
+        found[instrument_id] = Extent(
+            min(extent.oldest_us, other.oldest_us), max(extent.newest_us, other.newest_us),
+            min(extent.lowest, other.lowest), max(extent.highest, other.highest),
+        )  # fmt: skip
+    return found
+
+
 class HighWater:
     """The marks of one process. They move only when a commit is known."""
 
     def __init__(self) -> None:
         self._marks: dict[int, Mark] = {}
 
-    def unknown(self, rows: Sequence[TradeRow]) -> dict[int, int]:
-        """Instruments without a mark, each with its earliest time among `rows`."""
-        earliest: dict[int, int] = {}
-        if {row[0] for row in rows} <= self._marks.keys():
-            return earliest
-        for instrument_id, _, _, trade in rows:
-            if instrument_id not in self._marks:
-                earliest[instrument_id] = min(trade.ts_us, earliest.get(instrument_id, trade.ts_us))
-        return earliest
+    def unknown(self, batch: Mapping[int, Extent]) -> dict[int, int]:
+        """Instruments without a mark, each with its earliest time in the batch."""
+        return {one: batch[one].oldest_us for one in batch.keys() - self._marks.keys()}
 
     def found(self, instrument_id: int, mark: Mark) -> None:
         """What is stored of an instrument that was unknown. If nothing is stored since LOOK_BACK_US before its
         earliest trade, the mark is that time and no id."""
         self._marks[instrument_id] = mark
 
-    def split(self, rows: Iterable[TradeRow]) -> tuple[list[TradeRow], list[TradeRow]]:
+    def split(
+        self, rows: Sequence[TradeRow], batch: Mapping[int, Extent]
+    ) -> tuple[Sequence[TradeRow], Sequence[TradeRow]]:
         """The rows that are certainly new, and the others. Every instrument must have its mark."""
+        marks = self._marks
+        if all(
+            _is_new(marks[one], extent.oldest_us, extent.lowest, extent.highest) for one, extent in batch.items()
+        ):  # nearly always
+            return rows, ()
         fresh: list[TradeRow] = []
         doubtful: list[TradeRow] = []
-        marks = self._marks
         for row in rows:
             instrument_id, trade_id, _, trade = row
-            ts_us, highest = marks[instrument_id]
-            if (
-                trade.ts_us > ts_us + SAME_TRADE_US
-                or (trade_id > highest and trade.ts_us > ts_us - WINDOW_US + SAME_TRADE_US)
-                or trade_id < 0  # text ids are the same only at the same time, which COPY does notice
-            ):
-                fresh.append(row)
-            else:
-                doubtful.append(row)
+            (fresh if _is_new(marks[instrument_id], trade.ts_us, trade_id, trade_id) else doubtful).append(row)
         return fresh, doubtful
 
-    def advance(self, rows: Iterable[TradeRow]) -> None:
+    def advance(self, batch: Mapping[int, Extent]) -> None:
         """These are committed."""
-        newest_us: dict[int, int] = {}
-        highest: dict[int, int] = {}
-        for instrument_id, trade_id, _, trade in rows:
-            ts_us = trade.ts_us
-            if ts_us > newest_us.get(instrument_id, ts_us - 1):
-                newest_us[instrument_id] = ts_us
-            if trade_id > highest.get(instrument_id, -1):
-                highest[instrument_id] = trade_id
-        for instrument_id, ts_us in newest_us.items():
+        for instrument_id, extent in batch.items():
             mark = self._marks[instrument_id]
-            trade_id = highest.get(instrument_id, -1)
-            self._marks[instrument_id] = Mark(max(mark.ts_us, ts_us), max(mark.trade_id, trade_id))
+            self._marks[instrument_id] = Mark(max(mark.ts_us, extent.newest_us), max(mark.trade_id, extent.highest))
+
+
+def _is_new(mark: Mark, oldest_us: int, lowest: int, highest: int) -> bool:
+    """Whether all trades from this time on with ids in these bounds are certainly not stored."""
+    return (
+        oldest_us > mark.ts_us + SAME_TRADE_US
+        or (lowest > mark.trade_id and oldest_us > mark.ts_us - WINDOW_US + SAME_TRADE_US)
+        or highest < 0  # text ids are the same only at the same time, which COPY does notice
+    )

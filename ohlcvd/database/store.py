@@ -20,7 +20,7 @@ from ohlcvd.coverage import Range
 from ohlcvd.database import encode
 from ohlcvd.database.batch import SAME_TRADE_US, Claim
 from ohlcvd.database.encode import TradeRow
-from ohlcvd.database.freshness import LOOK_BACK_US, HighWater, Mark
+from ohlcvd.database.freshness import LOOK_BACK_US, Extent, HighWater, Mark, extents
 from ohlcvd.database.partitions import DAY_US, Partitions
 from ohlcvd.market import Candle
 
@@ -140,10 +140,11 @@ class Storing:
         """
         fresh: Sequence[TradeRow] = ()
         doubtful = work.rows
-        if work.rows:
-            await self._prepare(connection, work.rows)
+        batch = extents(work.rows)
+        if batch:
+            await self._prepare(connection, work.rows, batch)
             if not careful:
-                fresh, doubtful = self._high_water.split(work.rows)
+                fresh, doubtful = self._high_water.split(work.rows, batch)
         try:
             async with connection.transaction():
                 stored = Stored(trades=len(fresh))
@@ -159,15 +160,17 @@ class Storing:
                     await cover(connection, work.covered)
         except (ValueError, struct.error) as error:
             raise RowRefused(str(error)) from error
-        self._high_water.advance(work.rows)
+        self._high_water.advance(batch)
         return stored
 
-    async def _prepare(self, connection: AsyncConnection[Any], rows: Sequence[TradeRow]) -> None:
-        times = [row[3].ts_us for row in rows]
-        first, last = min(times) // DAY_US, max(times) // DAY_US
-        days = {first} if first == last else {ts_us // DAY_US for ts_us in times}
+    async def _prepare(
+        self, connection: AsyncConnection[Any], rows: Sequence[TradeRow], batch: Mapping[int, Extent]
+    ) -> None:
+        days = {ts_us // DAY_US for extent in batch.values() for ts_us in (extent.oldest_us, extent.newest_us)}
+        if len(days) > 1:
+            days = {row[3].ts_us // DAY_US for row in rows}
         await self._partitions.ensure(connection, days, self._now_us() // DAY_US, time.monotonic())
-        unknown = self._high_water.unknown(rows)
+        unknown = self._high_water.unknown(batch)
         if unknown:
             await self._look_up(connection, unknown)
 
@@ -201,18 +204,17 @@ async def _insert(connection: AsyncConnection[Any], rows: Sequence[TradeRow]) ->
 
 
 async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candle]]) -> Stored:
-    values = [candle for _, candle in candles]
+    instruments, values = zip(*candles, strict=True)
+    times_us, opens, highs, lows, closes, volumes, trades, sources = zip(*values, strict=True)
     cursor = await connection.execute(
         _UPSERT,
         (
-            encode.timestamp_array(c.ts_us for c in values),
-            encode.int8_array(c.trades for c in values),
-            encode.int4_array(instrument_id for instrument_id, _ in candles),
-            encode.char_array("v" if c.source == "venue" else "t" for c in values),
-            *(
-                encode.numeric_array(getattr(c, name) for c in values)
-                for name in ("open", "high", "low", "close", "volume")
-            ),
+            encode.timestamp_array(times_us),
+            encode.int8_array(trades),
+            encode.int4_array(instruments),
+            encode.char_array("v" if source == "venue" else "t" for source in sources),
+            *map(encode.price_array, (opens, highs, lows, closes)),
+            encode.numeric_array(volumes),
         ),
     )
     row = await cursor.fetchone()

@@ -7,7 +7,8 @@ ahead of the rows added before it:
 
 - quiet: a batch is stored a few milliseconds after its first row; under load it waits a little longer, and holds up to
   10,000 rows. The spool is empty.
-- a batch has waited for its COMMIT longer than MOMENT_S (the server is away, restarting, blocked by a lock), or memory
+- rows come faster than the server takes them: `pressure` asks those who read to pause.
+- rows have waited for their COMMIT longer than MOMENT_S (the server is away, restarting, blocked by a lock), or memory
   holds MEMORY_ROWS: what is in memory goes to the spool, a few times a second, until the spool has been emptied into
   the database again. Then rows go straight to the database as before.
 - the spool takes no more (its limit, a full disk): rows stay in memory, and at MEMORY_ROWS `is_full` asks those who add
@@ -28,10 +29,11 @@ from ohlcvd.database.batch import Batch, Ordinals, Pending
 from ohlcvd.database.commit import Committer, WriterCounters
 from ohlcvd.database.lag import CommitLag
 from ohlcvd.database.pool import Database
+from ohlcvd.database.pressure import PRESSING_ROWS, Pressure
 from ohlcvd.database.quarantine import Quarantine
 from ohlcvd.database.spool import Spool, SpoolFull
 from ohlcvd.database.spool.frames import Market, absorb, markets_of
-from ohlcvd.errors import ServiceUnavailable
+from ohlcvd.database.spool.markets import look_up
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Candle, Instrument, Kind, Trade
 
@@ -54,7 +56,6 @@ SPOOL_SHARE: Final = 10
 REFUSED_PAUSE_S: Final = 1.0
 REFUSED_REPEAT_S: Final = 60.0
 _DRAIN_STEP_S: Final = 0.05
-_LOOK_UP_PAUSE_S: Final = 0.5
 
 log = get_component_logger("ohlcvd.database.writer")
 
@@ -92,6 +93,7 @@ class Writer:
         self._refused_at_s: float | None = None  # the spool did
         self._full = False
         self._told_refused_s = float("-inf")
+        self.pressure = Pressure()
 
     @property
     def counters(self) -> WriterCounters:
@@ -114,8 +116,8 @@ class Writer:
         and so in nobody's view of coverage yet, it counts as since ever."""
         if self.is_spooling:
             return float("-inf")
-        waiting = (one for one in (self._current, *self._queue) if one is not None and one.arrivals.rows)
-        return next((one.arrivals.first_s for one in waiting), None)
+        waiting = [one.arrivals for one in (self._current, *self._queue) if one is not None and one.arrivals.rows]
+        return waiting[0].first_s if waiting else None
 
     @property
     def memory_rows(self) -> int:
@@ -130,7 +132,7 @@ class Writer:
     @property
     def is_spooling(self) -> bool:
         """Whether rows wait on disk, so that new ones go there too."""
-        return self._spool is not None and not self._spool.is_empty
+        return bool(self._spool and not self._spool.is_empty)
 
     @property
     def is_full(self) -> bool:
@@ -158,10 +160,11 @@ class Writer:
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
         """Closed minutes that had a trade, validated. Of two for one minute, the venue's later one counts."""
-        for candle in candles:
+        for start in range(0, len(candles), BATCH_ROWS):
             pending = self._filling()
             before = len(pending)
-            pending.add_candle(instrument, candle)
+            for candle in candles[start : start + BATCH_ROWS]:
+                pending.add_candle(instrument, candle)
             self._added(pending, len(pending) - before)
 
     def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
@@ -189,6 +192,12 @@ class Writer:
         self._idle.clear()
         if len(pending) >= BATCH_ROWS:
             self._hurry.set()
+        if self._rows >= PRESSING_ROWS and not self.pressure.is_on:
+            self._press()
+
+    def _press(self) -> None:
+        is_helpless = self.is_spooling or self._refused_at_s is not None or self._is_away()
+        self.pressure.judge(self._rows, helps=not is_helpless)
 
     async def run(self) -> None:
         """Store what is added, until cancelled."""
@@ -197,7 +206,7 @@ class Writer:
                 await self._store_forever()
                 return
             await self._spool.open()
-            if not self._spool.is_empty:
+            if self.is_spooling:
                 self._idle.clear()
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._store_forever())
@@ -232,11 +241,10 @@ class Writer:
                         await self._idle.wait()
                 except TimeoutError:
                     continue
-            if self._idle.is_set():
-                return True
-            if self._spool is not None:
-                self._flush(self._spool)
-            await self._committer.interrupt()
+            if not self._idle.is_set():
+                if self._spool is not None:
+                    self._flush(self._spool)
+                await self._committer.interrupt()
             return self._idle.is_set()
         finally:
             self._draining = False
@@ -270,10 +278,9 @@ class Writer:
                 await self._filled.wait()
 
     def _count(self) -> None:
-        waiting = sum(map(len, self._queue))
-        if self._current is not None and not self._current.frames:
-            waiting += len(self._current)
-        self._rows = waiting
+        unspooled = [one for one in (self._current, *self._queue) if one is not None and not one.frames]
+        self._rows = sum(map(len, unspooled))
+        self._press()
 
     async def _linger(self) -> None:
         wait_s = min(LINGER_S + self._last_rows * LINGER_PER_ROW_S, LINGER_MAX_S)
@@ -290,20 +297,10 @@ class Writer:
 
     async def _spooled(self) -> Pending:
         """The oldest frames of the spool as one batch."""
-        assert self._spool is not None
+        assert self._spool
         await self._database.ready()
         count, documents = self._spool.peek(REPLAY_ROWS)
-        unknown = {market for document, _ in documents for market in markets_of(document)} - self._known.keys()
-        while unknown:
-            try:
-                for exchange in {exchange for exchange, _ in unknown}:
-                    symbols = sorted(symbol for of, symbol in unknown if of == exchange)
-                    found = await self._database.instruments(exchange, symbols)
-                    self._known.update(((exchange, symbol), one) for symbol, one in found.items())
-                break
-            except ServiceUnavailable as error:
-                log.debug("markets of the spool cannot be looked up yet", reason=str(error))
-                await asyncio.sleep(_LOOK_UP_PAUSE_S)
+        await look_up(self._database, {m for document, _ in documents for m in markets_of(document)}, self._known)
         pending = Pending()
         for document, claims in documents:
             absorb(pending, document, self._known, claims=claims)
@@ -315,15 +312,19 @@ class Writer:
         while True:
             await asyncio.sleep(pause_s)
             began_s = time.monotonic()
-            if self.is_spooling or self._rows >= MEMORY_ROWS or self._is_away():
+            is_late = began_s - (self.waiting_since_s or began_s) > MOMENT_S  # behind others
+            if self.is_spooling or self._rows >= MEMORY_ROWS or self._is_away() or is_late:
                 self._flush(spool)
             else:
                 self._refused_at_s = None  # the database took what the spool did not
             self._judge_fullness()
             took_s = time.monotonic() - began_s
             pause_s = max(SPOOL_EVERY_S, took_s * SPOOL_SHARE) if self._refused_at_s is None else REFUSED_PAUSE_S
+            if self._idle.is_set():
+                await self._filled.wait()
 
     def _judge_fullness(self) -> None:
+        self._press()
         if self._refused_at_s is None or self._rows < MEMORY_ROWS // 2:
             self._full = False
         elif self._rows >= MEMORY_ROWS:

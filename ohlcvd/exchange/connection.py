@@ -279,7 +279,11 @@ class Connection:
     # frames
 
     def _on_text(self, text: str) -> bool:
-        """One raw frame; none is left to ccxt, which would act on some. Raises for a frame that cannot be read."""
+        """One raw frame; none is left to ccxt, which would act on some. Raises for a frame that cannot be read.
+
+        Live trades wait for their followers, until the reader pauses or anything else is to be told: what it costs to
+        pass them on is paid once for all.
+        """
         self._stream.counters.frames += 1
         events = self._venue.parse(text)
         if events is None:
@@ -288,22 +292,17 @@ class Connection:
             return True
         for event in events:
             if type(event) is TradeRows and type(event.wire) is str and not event.snapshot:
-                self._gather(event)
+                self._data_frames += 1
+                wire, trades, _, self._gathered_us = event
+                gathered = self._gathered.get(wire)
+                if gathered is None:
+                    self._gathered[wire] = trades
+                else:
+                    gathered += trades
             else:
                 self._deliver_gathered()
                 self._on_event(event)
         return True
-
-    def _gather(self, rows: TradeRows) -> None:
-        """Live trades wait for their followers, until the reader pauses or anything else is to be told: what it costs
-        to pass them on is paid once for all."""
-        self._data_frames += 1
-        gathered = self._gathered.get(rows.wire)
-        if gathered is None:
-            self._gathered[rows.wire] = rows.trades
-        else:
-            gathered += rows.trades
-        self._gathered_us = rows.venue_us
 
     def _deliver_gathered(self) -> None:
         if self._gathered:

@@ -17,7 +17,7 @@ from ohlcvd.errors import ExchangeError, ExchangeUnavailable, MalformedAnswer, U
 from ohlcvd.exchange import loading
 from ohlcvd.exchange.client import first_line
 from ohlcvd.exchange.rejects import readable
-from ohlcvd.market import Candle, Trade, candle_fault, trade_fault
+from ohlcvd.market import Candle, Trade, are_faultless, are_faultless_candles, candle_fault, trade_fault
 
 
 def _ccxt_error(name: str) -> Any:
@@ -99,6 +99,8 @@ def read(exchange_id: str, what: str, answer: Any, parse: Callable[[], Rows]) ->
 def checked_candles(exchange_id: str, symbol: str, candles: list[Candle], now_us: int) -> list[Candle]:
     """The same candles, oldest first; MalformedAnswer when one cannot be true or two are of the same minute."""
     candles = sorted(candles, key=lambda candle: candle.ts_us)
+    if len({candle.ts_us for candle in candles}) == len(candles) and are_faultless_candles(candles, now_us):
+        return candles
     last_us = None
     for candle in candles:
         fault = "the minute comes twice" if candle.ts_us == last_us else candle_fault(candle, now_us)
@@ -110,6 +112,8 @@ def checked_candles(exchange_id: str, symbol: str, candles: list[Candle], now_us
 
 def checked_trades(exchange_id: str, symbol: str, trades: list[Trade], now_us: int) -> list[Trade]:
     """The same trades; MalformedAnswer when one cannot be true."""
+    if are_faultless(trades, now_us):
+        return trades
     for trade in trades:
         fault = trade_fault(trade, now_us)
         if fault is not None:

@@ -8,7 +8,10 @@ Invariant: `close()` gives each minute once when it ends; a trade that comes lat
 KEPT_MINUTES minutes gives that minute again, corrected. The caller must hand over each trade once.
 """
 
+from collections.abc import Sequence
 from decimal import Context, Decimal
+from functools import reduce
+from itertools import count
 
 from ohlcvd.market import MINUTE_US, Candle, Trade, minute_of
 
@@ -16,57 +19,58 @@ KEPT_MINUTES = 15
 
 # Decimal's default context would round a sum to 28 digits.
 _EXACT = Context(prec=400)
-# Trades whose prices and amounts wait as text: those of many are compared and summed in less time than those of each.
-_WAITING = 500
+# So many trades of a minute wait: to compare and to sum many takes less time for each.
+_WAITING = 64
 
 
 class _Minute:
     """The running state of one minute."""
 
     __slots__ = (
-        "amounts", "changed", "close", "close_key", "high", "high_text", "low", "low_text", "open", "open_key",
-        "prices", "trades", "volume",
+        "arrivals", "changed", "first", "high", "high_text", "last", "low", "low_text", "trades", "volume", "waiting",
     )  # fmt: skip
 
-    def __init__(self, trade: Trade, key: tuple[int, int]) -> None:
-        self.open = self.close = self.high_text = self.low_text = trade.price
-        self.open_key = self.close_key = key
-        self.high = self.low = Decimal(trade.price)
-        self.volume = Decimal(trade.amount)
-        self.prices: dict[str, None] = {}  # in the order of arrival
-        self.amounts: list[str] = []
-        self.trades = 1
-        self.changed = True
+    def __init__(self) -> None:
+        self.waiting: list[Trade] = []
+        self.arrivals = count()
+        self.trades = 0
+        self.volume = Decimal(0)
+        self.changed = False
 
-    def add(self, trade: Trade, key: tuple[int, int]) -> None:
-        price = trade.price
-        if key >= self.close_key:
-            self.close, self.close_key = price, key
-        elif key < self.open_key:
-            self.open, self.open_key = price, key
-        self.prices[price] = None
-        self.amounts.append(trade.amount)
+    def add(self, trades: Sequence[Trade]) -> None:
+        self.waiting += trades
         self.changed = True
-        if len(self.amounts) >= _WAITING:
+        if len(self.waiting) >= _WAITING:
             self._settle()
 
     def _settle(self) -> None:
-        for text in self.prices:
+        """A trade's time, its place among trades of one time, and its price: in the venue's order when sorted."""
+        arrivals = self.arrivals
+        keyed = [
+            (ts_us, int(venue_id) if venue_id.isdecimal() else next(arrivals), price)
+            for ts_us, venue_id, price, _, _ in self.waiting
+        ]
+        if not self.trades:
+            self.first = self.last = keyed[0]
+            self.high_text = self.low_text = keyed[0][2]
+            self.high = self.low = Decimal(self.high_text)
+        self.first = min(self.first, min(keyed))
+        self.last = max(self.last, max(keyed))
+        for text in dict.fromkeys([price for _, _, price in keyed]):
             price = Decimal(text)
             if price > self.high:
                 self.high, self.high_text = price, text
             elif price < self.low:
                 self.low, self.low_text = price, text
-        for amount in self.amounts:
-            self.volume = _EXACT.add(self.volume, Decimal(amount))
-        self.trades += len(self.amounts)
-        self.prices.clear()
-        self.amounts.clear()
+        self.volume = reduce(_EXACT.add, [Decimal(trade.amount) for trade in self.waiting], self.volume)
+        self.trades += len(self.waiting)
+        self.waiting.clear()
 
     def candle(self, ts_us: int) -> Candle:
-        self._settle()
-        volume = format(self.volume, "f")
-        return Candle(ts_us, self.open, self.high_text, self.low_text, self.close, volume, self.trades, source="trades")
+        if self.waiting:
+            self._settle()
+        open_, close, volume = self.first[2], self.last[2], format(self.volume, "f")
+        return Candle(ts_us, open_, self.high_text, self.low_text, close, volume, self.trades, source="trades")
 
 
 class CandleBuilder:
@@ -74,8 +78,8 @@ class CandleBuilder:
 
     def __init__(self) -> None:
         self._minutes: dict[int, _Minute] = {}
-        self._arrivals = 0
         self._closed_until_us = 0
+        self._late = False  # there was a trade of a minute that is closed
         self._complete_from_us: int | None = None
 
     def restart_from(self, venue_us: int) -> None:
@@ -89,16 +93,29 @@ class CandleBuilder:
 
     def add(self, *trades: Trade) -> None:
         """Count these, in the order of arrival."""
-        minutes = self._minutes
+        times_us = [trade.ts_us for trade in trades]
+        if not times_us:
+            return
+        ts_us = minute_of(min(times_us))
+        if max(times_us) < ts_us + MINUTE_US:  # nearly always
+            self._add(ts_us, trades)
+            return
+        minutes: dict[int, list[Trade]] = {}
         for trade in trades:
-            self._arrivals += 1
-            key = (trade.ts_us, int(trade.id) if trade.id.isdecimal() else self._arrivals)
-            ts_us = trade.ts_us - trade.ts_us % MINUTE_US
-            minute = minutes.get(ts_us)
-            if minute is not None:
-                minute.add(trade, key)
-            elif ts_us >= self._closed_until_us - KEPT_MINUTES * MINUTE_US:
-                minutes[ts_us] = _Minute(trade, key)
+            minutes.setdefault(minute_of(trade.ts_us), []).append(trade)
+        for ts_us, own in minutes.items():
+            self._add(ts_us, own)
+
+    def _add(self, ts_us: int, trades: Sequence[Trade]) -> None:
+        """These are all of one minute."""
+        minute = self._minutes.get(ts_us)
+        if minute is None:
+            if ts_us < self._closed_until_us - KEPT_MINUTES * MINUTE_US:
+                return
+            minute = self._minutes[ts_us] = _Minute()
+        minute.add(trades)
+        if ts_us < self._closed_until_us:
+            self._late = True
 
     def forming(self) -> Candle | None:
         """The newest minute as it stands, or None while no minute is known from its beginning.
@@ -113,8 +130,9 @@ class CandleBuilder:
     def close(self, until_us: int) -> list[Candle]:
         """The complete minutes that ended at or before `until_us` and are new or changed, oldest first."""
         closed: list[Candle] = []
-        if self._complete_from_us is None:
+        if self._complete_from_us is None or (minute_of(until_us) <= self._closed_until_us and not self._late):
             return closed
+        self._late = False
         for ts_us in sorted(self._minutes):
             if ts_us + MINUTE_US > until_us:
                 break

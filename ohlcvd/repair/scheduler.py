@@ -32,7 +32,7 @@ __all__ = ["KINDS", "RepairCounters", "RepairScheduler"]
 KINDS: tuple[Kind, Kind] = ("trades", "candles")
 IDLE_S = 0.5
 SWEEP_S = 1.0
-COMMIT_S = 0.005
+COMMIT_S = 0.05
 
 
 class RepairScheduler:
@@ -68,6 +68,8 @@ class RepairScheduler:
         self._seams = SeamCheck(book, store, records, live_from, log)
         self._health = VenueHealth()
         self._turns = Turns()
+        self._stored = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._busy: set[Key] = set()
         self._ready: list[Key] = []
         self._is_stale = True
@@ -103,7 +105,23 @@ class RepairScheduler:
     async def _turns_forever(self) -> None:
         while True:
             if not await self.turn():
-                await asyncio.sleep(COMMIT_S if self._walks.handed.is_much(self._waiting_since_s()) else IDLE_S)
+                if self._walks.handed.is_much(self._waiting_since_s()):
+                    await self._until_stored()
+                else:
+                    async with self._looking:  # one at a time, or all would wake up for nothing
+                        await asyncio.sleep(IDLE_S)
+
+    def committed(self) -> None:
+        """The store has committed something."""
+        self._stored.set()
+
+    async def _until_stored(self) -> None:
+        self._stored.clear()
+        try:
+            async with asyncio.timeout(COMMIT_S):
+                await self._stored.wait()
+        except TimeoutError:
+            return  # nobody tells, then; one looks
 
     async def turn(self) -> bool:
         """One page of one market; False when there is nothing to do now."""

@@ -17,7 +17,7 @@ from ohlcvd.repair.ports import Records
 from ohlcvd.store import Store
 
 # A market without a trade since is looked at again after so long.
-LOOK_AGAIN_S = 10.0
+LOOK_AGAIN_S = 30.0
 
 
 class SeamCheck:

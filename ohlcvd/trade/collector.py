@@ -5,8 +5,9 @@ time about twice a second. It does no I/O itself, so every decision in it can be
 
 Coverage is claimed only for time that the stream was unbroken, up to COVERAGE_LAG_US before the venue's present: by
 then whatever happened has arrived, or the watchdog has found the connection dead. It goes through the writer behind
-the rows that it speaks of, never before them. Where the venue numbers its trades one after the other, a jump in the
-live numbers takes the claim of that moment back, and repair fetches what is missing.
+the rows that it speaks of, never before them, every CLAIM_US and when the stream ends. Where the venue numbers its
+trades one after the other, a jump in the live numbers takes the claim of that moment back, and repair fetches what is
+missing.
 """
 
 from collections.abc import Sequence
@@ -20,6 +21,8 @@ from ohlcvd.trade.seen import SeenIds, SeenNumbers
 
 # Longer than the time after which a silent connection is declared dead (6 s), shorter than the 20 s promised.
 COVERAGE_LAG_US = 10 * SECOND_US
+# How far a claim of a quiet market goes: each costs a write.
+CLAIM_US = 5 * SECOND_US
 # A built candle waits this long for its last trades; a trade that comes even later corrects it.
 CLOSE_GRACE_US = 2 * SECOND_US
 
@@ -62,6 +65,7 @@ class TradeCollector(Alone):
         self._streams = False  # while suspended: whether the stream is unbroken
         self._left_out_to_us = 0
         self._claimed_to_us = 0
+        self._claimable_to_us = 0  # by the last tick
         self._candles_from_us = 0
         self._reached_us: int | None = None  # where the venue is asked again and again: nothing is known beyond
 
@@ -71,13 +75,14 @@ class TradeCollector(Alone):
             self.left_out += len(trades)
             self._left_out_to_us = max([self._left_out_to_us, *(trade.ts_us for trade in trades)])
             return
-        fresh = self._seen.fresh(trades)
+        follow = isinstance(self._seen, SeenNumbers) and self._seen.follow(trades)
+        fresh = trades if follow else self._seen.fresh(trades)
         if not fresh:
             return
         self.received += len(fresh)
         self._store.add_trades(self.instrument, fresh)
         if self._sequential_ids and not snapshot:
-            self._follow_ids(fresh)
+            self._follow_ids(fresh, all_follow=follow)
         self._builder.add(*fresh)
         if self.last_trade is None or fresh[-1].ts_us >= self.last_trade.ts_us:
             self.last_trade = fresh[-1]
@@ -94,7 +99,9 @@ class TradeCollector(Alone):
         self.log.debug("trade stream is live", venue_time_us=venue_us)
 
     def interrupted(self, reason: str) -> None:
-        """Trades may be missed from here on; coverage stays at what was claimed before."""
+        """Trades may be missed from here on; what could be claimed before is, and no more."""
+        if self.live_from_us is not None:
+            self._claim()
         self._streams = False
         self.live_from_us = None
         self._last_live = None
@@ -121,6 +128,7 @@ class TradeCollector(Alone):
     def doubted(self, reason: str) -> None:
         """As `interrupted`, but trades may have been missed since the last one: what was claimed is taken back."""
         if self.live_from_us is not None:
+            self._claim()
             last_us = self.live_from_us if self.last_trade is None else self.last_trade.ts_us
             lower_us = max(self.live_from_us, last_us)
             if lower_us < self._claimed_to_us:
@@ -159,11 +167,16 @@ class TradeCollector(Alone):
         candles = self._builder.close(venue_now_us - CLOSE_GRACE_US)
         if self._stores_candles:
             self._store_candles(candles, venue_now_us)
-        upper_us = venue_now_us - COVERAGE_LAG_US
-        if upper_us > self._claimed_to_us:
-            self._store.cover(self.instrument, "trades", self._claimed_to_us, upper_us)
-            self._claimed_to_us = upper_us
+        self._claimable_to_us = venue_now_us - COVERAGE_LAG_US
+        # For all markets at the same moments: what is claimed together is written together.
+        if self._claimable_to_us // CLAIM_US > self._claimed_to_us // CLAIM_US:
+            self._claim()
         return candles
+
+    def _claim(self) -> None:
+        if self._claimable_to_us > self._claimed_to_us:
+            self._store.cover(self.instrument, "trades", self._claimed_to_us, self._claimable_to_us)
+            self._claimed_to_us = self._claimable_to_us
 
     def forming(self) -> Candle | None:
         """The candle of the running minute as the trades seen so far make it."""
@@ -179,12 +192,16 @@ class TradeCollector(Alone):
 
     def _begin_at(self, venue_us: int) -> None:
         """From here on every trade is at hand: claims and complete minutes begin anew."""
-        self._claimed_to_us = venue_us
+        self._claimed_to_us = self._claimable_to_us = venue_us
         self._candles_from_us = _next_minute(venue_us)
         self._builder.restart_from(venue_us)
 
-    def _follow_ids(self, trades: Sequence[Trade]) -> None:
-        """Hold the live numbers against each other: one that was left out is a hole, whatever the connection says."""
+    def _follow_ids(self, trades: Sequence[Trade], *, all_follow: bool) -> None:
+        """Hold the live numbers against each other: one that was left out is a hole, whatever the connection says.
+        `all_follow`: each number is the one after that of the trade before it."""
+        if all_follow and self._last_live is not None and int(trades[0].id) == self._last_number + 1:
+            self._last_live, self._last_number = trades[-1], int(trades[-1].id)
+            return
         for trade in trades:
             last, last_number, number = self._last_live, self._last_number, int(trade.id)
             if last is not None and number <= last_number:

@@ -41,15 +41,23 @@ class SeenNumbers:
     def __init__(self) -> None:
         self.stretches: list[list[int]] = []  # [lower, upper), ascending, none next to another
 
+    def follow(self, trades: Sequence[Trade]) -> bool:
+        """Whether these are the numbers right after the highest one seen, in their order; if so they now are seen."""
+        if not self.stretches:
+            return False
+        newest = self.stretches[-1]
+        upper = newest[1] + len(trades)
+        if [int(trade.id) for trade in trades] != [*range(newest[1], upper)]:
+            return False
+        newest[1] = upper
+        return True
+
     def fresh(self, trades: Sequence[Trade]) -> list[Trade]:
         """Those that were not seen, in their order; from now on they are."""
         return [trade for trade in trades if self._is_fresh(int(trade.id))]
 
     def _is_fresh(self, number: int) -> bool:
         stretches = self.stretches
-        if stretches and stretches[-1][1] == number:  # nearly always
-            stretches[-1][1] = number + 1
-            return True
         place = bisect_right(stretches, number, key=_lower)
         if place and number < stretches[place - 1][1]:
             return False

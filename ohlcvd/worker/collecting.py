@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from ohlcvd.config import Config
 from ohlcvd.coverage import Range
 from ohlcvd.database import Batch, Database, Writer
+from ohlcvd.database.closing import close_partitions
 from ohlcvd.database.wanted import want_all
 from ohlcvd.errors import ExchangeError, ServiceUnavailable
 from ohlcvd.exchange import ExchangeHandler
@@ -33,11 +34,10 @@ TICK_S = 0.5
 # A venue that has not spoken of its time for so long is asked for it, so that quiet minutes end. Most do without being
 # asked (trades, pongs), and a question takes the place of a page of history.
 CLOCK_S = 10.0
+# How often one looks for partitions to close.
+CLOSING_S = 1_200.0
 # How soon history that `backfill` asks for is noticed.
 WANTS_S = 3.0
-# Reading pauses above this many rows in memory, and goes on below half of it. It is the last resort: what waits for the
-# database waits on disk, and when the disk is full live trades are left out before.
-BACKLOG_ROWS = 50_000
 # A removed symbol's collectors stay for so long; claims lag behind more, so that none speaks of the time after that.
 LEAVING_S = 3.0
 
@@ -89,6 +89,8 @@ class Collecting:
     def committed(self, batch: Batch) -> None:
         """The writer's news."""
         self.book.committed(batch)
+        if self.repair is not None:
+            self.repair.committed()
 
     async def run(self) -> None:
         """Until cancelled; ConfigError when there is nothing to collect."""
@@ -103,6 +105,7 @@ class Collecting:
             kinds.add("candles")
         self.repair = self._make_repair(kinds, router)
         self._streams = self.handler.live(kinds, router)
+        self.writer.pressure.tell = self._pause
         await self.following.first()
         self._decided = True
         self.log.info("collecting", symbols=len(self.instruments), kinds=sorted(kinds), first=[*self.instruments][:5])
@@ -113,6 +116,7 @@ class Collecting:
             group.create_task(self.repair.run(), name="repair", context=background())
             group.create_task(self._note_wants_forever(), name="wants")
             group.create_task(self.following.run(), name="symbols")
+            group.create_task(self._close_partitions_forever(), name="closing")
             if router.candles is not None:
                 group.create_task(router.candles.ask_forever(router.on_final), name="candle questions")
 
@@ -195,6 +199,11 @@ class Collecting:
                 continue
             for instrument_id, kind, wanted_from_us in wants:
                 self.book.want(by_id[instrument_id], kind, wanted_from_us)
+
+    async def _close_partitions_forever(self) -> None:
+        while True:
+            await asyncio.sleep(CLOSING_S * random.uniform(0.5, 1.0))
+            await close_partitions(self.database, time.time_ns() // 1000)
 
     async def _connect_exchange(self) -> None:
         pause_s = 1.0
@@ -283,12 +292,15 @@ class Collecting:
             self._revive(router)
             self._hold_back(router, venue_now_us)
 
+    def _pause(self, pauses: bool) -> None:
+        """The database is behind: reading pauses, nothing is dropped, the venue waits."""
+        if pauses:
+            self.handler.pause_reading()
+        else:
+            self.handler.resume_reading()
+
     def _hold_back(self, router: StreamRouter, venue_now_us: int | None) -> None:
         """When the database is behind and the disk is full."""
-        if self.writer.memory_rows > BACKLOG_ROWS:
-            self.handler.pause_reading()
-        elif self.writer.memory_rows < BACKLOG_ROWS // 2:
-            self.handler.resume_reading()
         if router.trades is not None and self.writer.is_full:
             router.trades.suspend("the database is away, the spool takes no more, and memory is full")
         elif router.trades is not None and venue_now_us is not None:

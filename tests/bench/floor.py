@@ -18,6 +18,7 @@ from ohlcvd.market import Trade
 from ohlcvd.simulator.listings import binance_listings
 
 _BATCH = 10_000
+_STREAMS = 200  # of a connection
 _TABLE = """
 CREATE TABLE floor_trades (
     ts timestamptz NOT NULL, trade_id bigint NOT NULL, instrument_id integer NOT NULL, side "char" NOT NULL,
@@ -29,34 +30,52 @@ CREATE TABLE floor_trades (
 async def collect(url: str, dsn: str, symbols: int, trades: int) -> float:
     """Processor seconds for all `trades`."""
     names = [listing.id for listing in binance_listings(symbols)]
-    numbers = {name: number for number, name in enumerate(names)}
     connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
     await connection.execute(_TABLE)
-    queue: asyncio.Queue[list[TradeRow]] = asyncio.Queue(4)
-    storing = asyncio.create_task(_store(connection, queue, trades))
-    async with aiohttp.ClientSession() as session, session.ws_connect(url, max_msg_size=0) as ws:
-        for start in range(0, symbols, 200):
-            streams = [f"{name.lower()}@aggTrade" for name in names[start : start + 200]]
-            await ws.send_str(orjson.dumps({"method": "SUBSCRIBE", "params": streams, "id": start}).decode())
+    floor = _Floor({name: number for number, name in enumerate(names)}, trades)
+    async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+        storing = group.create_task(_store(connection, floor.queue, trades))
+        reading = []
+        for start in range(0, symbols, _STREAMS):
+            ws = await session.ws_connect(url, max_msg_size=0)
+            params = [f"{name.lower()}@aggTrade" for name in names[start : start + _STREAMS]]
+            await ws.send_str(orjson.dumps({"method": "SUBSCRIBE", "params": params, "id": start}).decode())
+            reading.append(group.create_task(floor.read(ws)))
         print("subscribed", flush=True)
-        rows: list[TradeRow] = []
-        began_s, got = 0.0, 0
-        while got < trades:
+        await storing
+        for task in reading:
+            task.cancel()
+    await connection.close()
+    return _cpu_s() - floor.began_s
+
+
+class _Floor:
+    """What comes over all connections, as batches."""
+
+    def __init__(self, numbers: dict[str, int], trades: int) -> None:
+        self.queue: asyncio.Queue[list[TradeRow]] = asyncio.Queue(4)
+        self.began_s = 0.0
+        self._numbers = numbers
+        self._trades = trades
+        self._got = 0
+        self._rows: list[TradeRow] = []
+
+    async def read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """One connection, until cancelled."""
+        numbers = self._numbers
+        while True:
             message = orjson.loads((await ws.receive()).data)
             data: dict[str, Any] | None = message.get("data")
             if data is None:
                 continue
-            began_s = began_s or _cpu_s()
+            self.began_s = self.began_s or _cpu_s()
             side = "sell" if data["m"] else "buy"
             trade = Trade(data["T"] * 1000, str(data["a"]), data["p"], data["q"], side)  # type: ignore[arg-type]
-            rows.append((numbers[data["s"]], data["a"], None, trade))
-            got += 1
-            if len(rows) >= _BATCH or got == trades:
-                await queue.put(rows)
-                rows = []
-        await storing
-    await connection.close()
-    return _cpu_s() - began_s
+            self._rows.append((numbers[data["s"]], data["a"], None, trade))
+            self._got += 1
+            if len(self._rows) >= _BATCH or self._got == self._trades:
+                rows, self._rows = self._rows, []
+                await self.queue.put(rows)
 
 
 async def _store(

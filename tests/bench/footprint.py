@@ -1,11 +1,16 @@
 """What it takes to start, to sit there, and to be stored: seconds, memory, idle processor time, bytes."""
 
+import asyncio
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import psycopg
 
+from ohlcvd.database import Database
+from ohlcvd.database.closing import close_partitions
+from ohlcvd.database.partitions import DAY_US
 from tests.bench.results import Result
 from tests.bench.rig import OTHERS_CORE, Rig, count, cpu_s, pinned, private_mb, pss_mb
 from tests.process.harness import Daemon, local_exchange, started, wait_for
@@ -32,56 +37,80 @@ def start(rig: Rig) -> Result:
 
 
 def memory(rig: Rig) -> Iterator[Result]:
-    """Proportional memory of a child, private memory of the supervisor."""
-    for symbols, goal in ((50, 25.0), (1000, 60.0)):
-        words = ("--symbols", str(symbols), "--rate", "100")
-        with pinned(OTHERS_CORE), local_exchange(rig.folder, *words) as source, rig.database() as dsn:
-            names = source.symbols("binance")
-            with rig.daemon(source, "binance", names, dsn) as daemon:
-                daemon.wait_until_streaming()
-                wait_for("1000 trades", partial(_has, dsn, 1000))
-                status = daemon.status()
-                child = next(one for one in status["children"] if one["name"] == "binance")
-                yield Result(f"memory of a child, {symbols} symbols", pss_mb(child["pid"]), "MB PSS", goal, "less")
-                if symbols == 50:
-                    yield Result("memory of the supervisor", private_mb(status["pid"]), "MB private", 20.0, "less")
+    """Proportional memory of children, private memory of the supervisor."""
+    with _twenty_children(rig, "memory", 50, rate=100) as daemon:
+        status = daemon.status()
+        pids = [child["pid"] for child in status["children"] if child["name"] != "monitor"]
+        mean_mb = sum(map(pss_mb, pids)) / len(pids)
+        yield Result("memory of a child, 50 symbols", mean_mb, "MB PSS", 25.0, "less", note=f"mean of {len(pids)}")
+        total_mb = sum(map(pss_mb, [status["pid"], *(child["pid"] for child in status["children"])]))
+        yield Result("memory of 20 children in all", total_mb, "MB PSS", 600.0, "less")
+        yield Result("memory of the supervisor", private_mb(status["pid"]), "MB private", 20.0, "less")
+    words = ("--symbols", "1000", "--rate", "100")
+    with (
+        pinned(OTHERS_CORE),
+        local_exchange(rig.folder, *words) as source,
+        rig.database() as dsn,
+        rig.daemon(source, "binance", source.symbols("binance"), dsn) as daemon,
+    ):
+        daemon.wait_until_streaming()
+        wait_for("1000 trades", partial(_has, dsn, 1000))
+        pid = daemon.children()["binance"]["pid"]
+        note = "shares its pages with the supervisor and the monitor only"
+        yield Result("memory of a child, 1000 symbols", pss_mb(pid), "MB PSS", 60.0, "less", note=note)
 
 
 def idle(rig: Rig) -> Result:
     """Twenty children, two hundred symbols that hardly trade."""
-    words = ("--symbols", "100", "--rate", "0.2")
-    with pinned(OTHERS_CORE), local_exchange(rig.folder, *words) as source, rig.database() as dsn:
-        folder = rig.folder / "idle"
-        folder.mkdir()
-        symbols = {name: source.symbols(name) for name in ("kraken", "binance")}
-        daemon = Daemon(folder, source, symbols, dsn=dsn, url=rig.redis)
-        text = daemon.file.read_text()
-        daemon.file.write_text(text.replace("[exchange:kraken]", "[exchange:kraken]\nshards = 10").replace(
-            "[exchange:binance]", "[exchange:binance]\nshards = 10"))  # fmt: skip
-        with started(daemon):
-            daemon.wait_until_streaming()
-            time.sleep(IDLE_S)  # what belongs to the start is over
-            status = daemon.status()
-            pids = [status["pid"], *(child["pid"] for child in status["children"])]
-            spent, began = _sum(pids), time.monotonic()
-            time.sleep(IDLE_S)
-            share = (_sum(pids) - spent) / (time.monotonic() - began)
+    with _twenty_children(rig, "idle", 10, rate=0.2) as daemon:
+        status = daemon.status()
+        pids = [status["pid"], *(child["pid"] for child in status["children"])]
+        spent, began = _sum(pids), time.monotonic()
+        time.sleep(IDLE_S)
+        share = (_sum(pids) - spent) / (time.monotonic() - began)
     return Result("idle, 20 children, 200 symbols", share * 100, "% of a core", 2.0, "less")
 
 
-def storage(rig: Rig) -> Result:
-    """Bytes of a trade with its index."""
+@contextmanager
+def _twenty_children(rig: Rig, name: str, symbols: int, *, rate: float) -> Iterator[Daemon]:
+    """Ten for each exchange, so many symbols each; what belongs to the start is over."""
+    words = ("--symbols", str(10 * symbols), "--rate", str(rate))
+    with pinned(OTHERS_CORE), local_exchange(rig.folder, *words) as source, rig.database() as dsn:
+        folder = rig.folder / name
+        folder.mkdir()
+        daemon = Daemon(
+            folder, source, {name: source.symbols(name) for name in ("kraken", "binance")}, dsn=dsn, url=rig.redis
+        )
+        text = daemon.file.read_text()
+        for exchange in ("kraken", "binance"):
+            text = text.replace(f"[exchange:{exchange}]", f"[exchange:{exchange}]\nshards = 10")
+        daemon.file.write_text(text)
+        with started(daemon):
+            daemon.wait_until_streaming()
+            time.sleep(IDLE_S)
+            yield daemon
+
+
+def storage(rig: Rig) -> Iterator[Result]:
+    """Bytes of a trade with its index, as written and when its day's partition is closed."""
     with rig.generator("binance", "20") as load, rig.database() as dsn:
         with rig.daemon(load, "binance", list(load.get("sent")["symbols"]), dsn, service="trade"):
             wait_for("every subscription", lambda: load.get("sent")["subscribed"] >= 20)
             sent = load.post("run", {"trades": 300_000})["sent"]
             wait_for("all rows", lambda: count(dsn) >= sent)
-        with psycopg.connect(dsn, autocommit=True) as connection:
-            row = connection.execute(
-                "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('ohlcvd.trades') WHERE isleaf"
-            ).fetchone()
+        written = _trades_bytes(dsn) / sent
+        asyncio.run(close_partitions(Database(dsn), time.time_ns() // 1000 + 2 * DAY_US))
+        closed = _trades_bytes(dsn) / sent
+    yield Result("storage", closed, "bytes/trade", 120.0, "less", note=f"day closed; {written:.0f} as written")
+
+
+def _trades_bytes(dsn: str) -> float:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        row = connection.execute(
+            "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('ohlcvd.trades') WHERE isleaf"
+        ).fetchone()
     assert row is not None
-    return Result("storage", float(row[0]) / sent, "bytes/trade", 120.0, "less", note="as written")
+    return float(row[0])
 
 
 def _has(dsn: str, rows: int) -> bool:

@@ -1,18 +1,23 @@
-"""The load generator, a process: `python -m tests.bench.generator EXCHANGE SYMBOLS`. Prints its address last on a line.
+"""The load generator, a process: `python -m tests.bench.generator EXCHANGE SYMBOLS [HISTORY]`. Prints its address last
+on a line.
 
 It speaks the exchange's protocol through the simulator's own venue classes, but its trades are made of one counter and
 written to the socket directly, many frames in one piece, so that the generator is never what is measured.
 
+With HISTORY, its REST interface has so many trades of each symbol, all of the hour before it began; with "candles"
+instead of a number it has candles of every minute there ever was (Binance only).
+
 POST /control/run {"trades", "rate"}: sends so many to the latest client, at so many a second (0: as fast as the socket
-takes them), one symbol after the other, each symbol's ids counting on. Answers when all are written.
-GET /control/sent: {symbol: last id}. GET /control/times: [[symbol, id, seconds since 1970]], when each was written, of
-the last paced run.
+takes them), one symbol after the other, each symbol's ids counting on. Answers when all are written with the number of
+all that were ever sent.
+GET /control/sent: {symbol: last id} and the number of subscriptions. GET /control/times: [[symbol, id, seconds since
+1970]], when each was written, of the last paced run.
 """
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import cycle
 
 from aiohttp import web
@@ -22,7 +27,7 @@ from ohlcvd.simulator.clock import SystemClock
 from ohlcvd.simulator.connection import Connection
 from ohlcvd.simulator.kraken import KrakenVenue, iso
 from ohlcvd.simulator.listings import Listing, binance_listings, kraken_listings
-from ohlcvd.simulator.recording import RecordedTape
+from ohlcvd.simulator.recording import RecordedTape, RecordedTrade
 from ohlcvd.simulator.venue import Venue
 
 KRAKEN_TRADES_PER_FRAME = 10
@@ -33,14 +38,15 @@ _WAITING_BYTES = 1 << 20
 class Load:
     """One venue whose trades are made here."""
 
-    def __init__(self, exchange: str, symbols: int) -> None:
+    def __init__(self, exchange: str, symbols: int, history: int = 0) -> None:
         is_kraken = exchange == "kraken"
         listings = kraken_listings(symbols) if is_kraken else binance_listings(symbols)
         kind: type[Venue] = KrakenVenue if is_kraken else BinanceVenue
-        empty = RecordedTape([])
+        tape = RecordedTape(list(_past(history)))
         start_us = time.time_ns() // 60_000_000_000 * 60_000_000
-        self.venue = kind(listings, lambda symbol: empty, SystemClock(), start_us=start_us, live=False)
-        self.last = {listing.symbol: 0 for listing in listings}
+        self.venue = kind(listings, lambda symbol: tape, SystemClock(), start_us=start_us, live=False)
+        self.last = {listing.symbol: history for listing in listings}
+        self.sent = 0
         self.times: list[tuple[str, int, float]] = []
         self._turns = cycle(listings)
         self._trades_per_frame = KRAKEN_TRADES_PER_FRAME if is_kraken else 1
@@ -61,6 +67,7 @@ class Load:
                 listing = next(self._turns)
                 pieces.setdefault(clients[listing.symbol], []).append(self._frame(listing, now_ns))
                 sent += self._trades_per_frame
+                self.sent += self._trades_per_frame
                 if rate:
                     last = self.last[listing.symbol]
                     self.times += [(listing.symbol, last - n, now_ns / 1e9) for n in range(self._trades_per_frame)]
@@ -91,6 +98,15 @@ class Load:
         return number
 
 
+def _past(trades: int) -> Iterator[RecordedTrade]:
+    """The last hour's, ids from 1 on."""
+    now_ns = time.time_ns()
+    for number in range(1, trades + 1):
+        ts_ns = (now_ns - (trades - number + 1) * 3_600_000_000_000 // trades) // 1_000_000 * 1_000_000
+        price, amount = f"{50 + number % 977 / 100:.2f}", f"{0.001 + number % 9973 / 100000:.5f}"
+        yield RecordedTrade(number, ts_ns, price, amount, number % 2 == 0, True, number, number)
+
+
 def _frame(text: str) -> bytes:
     """A server's text frame, unmasked."""
     data = text.encode()
@@ -108,13 +124,26 @@ async def _write(connection: Connection, data: bytes) -> None:
     transport.write(data)
 
 
-async def _serve(exchange: str, symbols: int) -> None:
-    load = Load(exchange, symbols)
+async def _klines(request: web.Request) -> web.Response:
+    """Every minute has a candle, made of its number."""
+    start = -(-int(request.query["startTime"]) // 60_000)
+    end = min(start + int(request.query["limit"]), int(time.time() // 60) + 1)
+    rows = ",".join(
+        f'[{minute * 60_000},"{50 + minute % 97 / 100:.8f}","{52 + minute % 89 / 100:.8f}",'
+        f'"{49 + minute % 83 / 100:.8f}","{50 + (minute + 1) % 97 / 100:.8f}","{0.001 + minute % 9973 / 1000:.8f}",'
+        f'{minute * 60_000 + 59_999},"{minute % 7919 / 10:.8f}",{1 + minute % 300},"0.00100000","0.05000000","0"]'
+        for minute in range(start, end)
+    )
+    return web.Response(text=f"[{rows}]", content_type="application/json")
+
+
+async def _serve(exchange: str, symbols: str, history: str = "0") -> None:
+    load = Load(exchange, int(symbols), 0 if history == "candles" else int(history))
 
     async def run(request: web.Request) -> web.Response:
         order = await request.json()
         await load.run(order["trades"], order.get("rate", 0))
-        return web.json_response({"sent": sum(load.last.values())})
+        return web.json_response({"sent": load.sent})
 
     async def sent(request: web.Request) -> web.Response:
         return web.json_response({"symbols": load.last, "subscribed": _subscribed(load.venue)})
@@ -124,7 +153,10 @@ async def _serve(exchange: str, symbols: int) -> None:
 
     app = web.Application()
     app.add_routes([web.post("/control/run", run), web.get("/control/sent", sent), web.get("/control/times", times)])
-    app.add_routes([web.get(f"/{exchange}{path}", handler) for path, handler in load.venue.routes()])
+    routes = dict(load.venue.routes())
+    if history == "candles":
+        routes["/api/v3/klines"] = _klines
+    app.add_routes([web.get(f"/{exchange}{path}", handler) for path, handler in routes.items()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -139,4 +171,4 @@ def _subscribed(venue: Venue) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(_serve(sys.argv[1], int(sys.argv[2]))))
+    sys.exit(asyncio.run(_serve(*sys.argv[1:])))

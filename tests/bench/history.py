@@ -7,37 +7,46 @@ import sys
 import time
 
 from tests.bench.results import Result
-from tests.bench.rig import COLLECTOR_CORE, OTHERS_CORE, Rig, count, cpu_s, pinned
-from tests.process.harness import Exchange, environment, local_exchange, wait_for
+from tests.bench.rig import COLLECTOR_CORE, Generator, Rig, count, cpu_s, pinned
+from tests.process.harness import environment, wait_for
+
+SYMBOLS = "20"
+REQUESTS_PER_S = 24.0  # that ohlcvd allows itself at Binance
+PAGE = 1000
 
 
 def candles(rig: Rig) -> Result:
-    """A week of the minutes of twenty quiet symbols."""
-    with pinned(OTHERS_CORE), local_exchange(rig.folder, "--rate", "2", "--history", "1w") as source:
-        symbols = source.symbols("binance")
+    """A week of the minutes of twenty symbols that do not trade now."""
+    with rig.generator("binance", SYMBOLS, "candles") as source:
+        symbols = list(source.get("sent")["symbols"])
         rows, spent, took = _history(rig, source, symbols, "ohlcv", "7d", "candles_1m")
-        words = [sys.executable, "-P", "-m", "tests.bench.history", source.url, *symbols[:3]]
+        words = [sys.executable, "-P", "-m", "tests.bench.history", source.url, *symbols[:10]]
         with pinned(COLLECTOR_CORE):
             alone = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True).stdout
     return Result(
         "history, candles", rows / spent, "candles/CPU-s", 150_000, reference=float(alone),
-        note=f"{rows:,} in {took:.0f} s; reference: ccxt fetch_ohlcv, nothing stored",
+        note=f"{_pace(rows, took)}; reference: ccxt fetch_ohlcv alone, nothing stored",
     )  # fmt: skip
 
 
 def trades(rig: Rig) -> Result:
-    """An hour of twenty busy symbols."""
-    with pinned(OTHERS_CORE), local_exchange(rig.folder, "--rate", "60", "--history", "1h") as source:
-        rows, spent, took = _history(rig, source, source.symbols("binance"), "trade", "1h", "trades")
-    return Result("history, trades", rows / spent, "trades/CPU-s", 60_000, note=f"{rows:,} in {took:.0f} s")
+    """The trades of an hour of the same."""
+    with rig.generator("binance", SYMBOLS, "15000") as source:
+        symbols = list(source.get("sent")["symbols"])
+        rows, spent, took = _history(rig, source, symbols, "trade", "2h", "trades")
+    return Result("history, trades", rows / spent, "trades/CPU-s", 60_000, note=_pace(rows, took))
+
+
+def _pace(rows: int, took_s: float) -> str:
+    return f"{rows:,} in {took_s:.0f} s, {rows / PAGE / took_s / REQUESTS_PER_S * 100:.0f} % of the requests allowed"
 
 
 def _history(
-    rig: Rig, source: Exchange, symbols: list[str], service: str, since: str, table: str
+    rig: Rig, source: Generator, symbols: list[str], service: str, since: str, table: str
 ) -> tuple[int, float, float]:
     """Rows stored until nothing is missing, the child's processor seconds for them, seconds on the clock."""
     with rig.database() as dsn, rig.daemon(source, "binance", symbols, dsn, service=service, since=since) as daemon:
-        daemon.wait_until_streaming()
+        wait_for("rows", lambda: count(dsn, table))
         pid = daemon.children()["binance"]["pid"]
         before, spent, began = count(dsn, table), cpu_s(pid), time.monotonic()
         wait_for("no gap", lambda: daemon.query("SELECT count(*) FROM ohlcvd.gaps") == [(0,)], 600)

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import psycopg
 
@@ -16,6 +16,7 @@ WARM_UP = 20_000
 FLOOR_SHARE = 0.6
 GROWTH = 1.25
 AIM_PER_CPU_S = 90_000
+LATENCY_S = 20
 
 
 def throughput(rig: Rig, exchange: str, symbols: int) -> Result:
@@ -29,28 +30,27 @@ def throughput(rig: Rig, exchange: str, symbols: int) -> Result:
 
 
 def growth(rig: Rig) -> Iterator[Result]:
-    """What a trade costs among ever more symbols, beside what it costs among ten."""
+    """What a trade costs among ever more symbols and ever more processes, beside what it costs among ten in one."""
     few_us = None
-    for symbols in (10, 100, 1000, 3000):
-        spent, _ = _collected(rig, "binance", symbols)
+    for symbols, children in ((10, 1), (100, 1), (1000, 1), (3000, 1), (100, 5), (100, 20)):
+        spent, _ = _collected(rig, "binance", symbols, children)
         cost_us = spent / TRADES * 1e6
         few_us = few_us or cost_us
-        goal_us = few_us * GROWTH
-        yield Result(f"growth, {symbols} symbols", cost_us, "us/trade", goal_us, "less", reference=few_us)
+        name = f"growth, {symbols} symbols" + (f", {children} children" if children > 1 else "")
+        yield Result(name, cost_us, "us/trade", few_us * GROWTH, "less", reference=few_us)
 
 
-def _collected(rig: Rig, exchange: str, symbols: int) -> tuple[float, float]:
-    """Processor seconds of the child for TRADES trades at full speed, and seconds on the clock."""
+def _collected(rig: Rig, exchange: str, symbols: int, children: int = 1) -> tuple[float, float]:
+    """Processor seconds of the children for TRADES trades at full speed, and seconds on the clock."""
     with rig.generator(exchange, str(symbols)) as load, rig.database() as dsn:
         names = list(load.get("sent")["symbols"])
-        with rig.daemon(load, exchange, names, dsn, service="both") as daemon:
+        with rig.daemon(load, exchange, names, dsn, service="both", extra=f"shards = {children}\n") as daemon:
             _wait_subscribed(load, 2 * symbols)
-            _run_whole(load, dsn, WARM_UP)
-            pid = daemon.children()[exchange]["pid"]
-            before = cpu_s(pid)
-            began = time.monotonic()
-            _run_whole(load, dsn, TRADES)
-            return cpu_s(pid) - before, time.monotonic() - began
+            _run_whole(load, daemon, WARM_UP)
+            pids = [child["pid"] for child in daemon.children().values()]
+            before, began = sum(map(cpu_s, pids)), time.monotonic()
+            _run_whole(load, daemon, TRADES)
+            return sum(map(cpu_s, pids)) - before, time.monotonic() - began
 
 
 def _floor(rig: Rig, symbols: int) -> float:
@@ -65,19 +65,23 @@ def _floor(rig: Rig, symbols: int) -> float:
             return TRADES / float(process.stdout.readline())
 
 
-def latency(rig: Rig, rate: int, goal_p50_ms: float, goal_p99_ms: float, seconds: int = 20) -> Iterator[Result]:
-    """Written to the socket by the exchange until committed, as the server's own commit times say."""
-    with rig.generator("binance", "20") as load, rig.database() as dsn:
+def latency(rig: Rig, rate: int, goals_ms: Mapping[str, float], *, history: int = 0) -> Iterator[Result]:
+    """Written to the socket by the exchange until committed, as the server's own commit times say. With `history`, so
+    many trades of each symbol are fetched and stored at the same time."""
+    with rig.generator("binance", "20", str(history)) as load, rig.database() as dsn:
         names = list(load.get("sent")["symbols"])
-        with rig.daemon(load, "binance", names, dsn, service="both") as daemon:
+        since = "2h" if history else "0"
+        with rig.daemon(load, "binance", names, dsn, service="both", since=since) as daemon:
             _wait_subscribed(load, 40)
-            _run_whole(load, dsn, rate * 3, rate)
-            _run_whole(load, dsn, rate * seconds, rate)
+            _run_whole(load, daemon, rate * 3, rate, history)
+            fetched = count(dsn, below=history)
+            _run_whole(load, daemon, rate * LATENCY_S, rate, history)
+            fetched = count(dsn, below=history) - fetched
             waits = sorted(_waits_ms(load, daemon))
-    note = f"{len(waits):,} trades"
-    for name, share, goal in (("p50", 0.5, goal_p50_ms), ("p99", 0.99, goal_p99_ms)):
-        value = percentile(waits, share)
-        yield Result(f"latency {name} at {rate}/s", value, "ms", goal, "less", note=note)
+    note = f"{len(waits):,} trades" + (f", beside them {fetched:,} of history" if history else "")
+    for name, goal_ms in goals_ms.items():
+        value = percentile(waits, int(name[1:]) / 100)
+        yield Result(f"latency {name} at {rate}/s", value, "ms", goal_ms, "less", note=note)
 
 
 def _waits_ms(load: Generator, daemon: Daemon) -> Iterator[float]:
@@ -98,10 +102,16 @@ def _wait_subscribed(load: Generator, streams: int) -> None:
     wait_for("every subscription", lambda: load.get("sent")["subscribed"] >= streams)
 
 
-def _run_whole(load: Generator, dsn: str, trades: int, rate: int = 0) -> None:
+def _run_whole(load: Generator, daemon: Daemon, trades: int, rate: int = 0, history: int = 0) -> None:
     """Send, and wait until the database has all that was ever sent."""
     sent = load.post("run", {"trades": trades, "rate": rate})["sent"]
-    wait_for(f"{sent} trades", lambda: count(dsn) >= sent, 300)
-    stored = count(dsn)
+    # The child's own word first: counting rows again and again would keep the server's core busy.
+    wait_for(f"{sent} trades", lambda: _committed(daemon) >= sent, 300)
+    wait_for(f"{sent} trades", lambda: count(daemon.dsn, above=history) >= sent, 300)
+    stored = count(daemon.dsn, above=history)
     if stored != sent:
         raise RuntimeError(f"{sent} trades were sent, {stored} are stored")
+
+
+def _committed(daemon: Daemon) -> int:
+    return sum(child["counters"].get("trades", 0) for child in daemon.children().values())

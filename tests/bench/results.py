@@ -7,10 +7,11 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One figure. `better` says which direction is good; `reference` was measured in the same run, if there is one."""
+    """One figure; None if it could not be measured, `note` says why. `better` says which direction is good;
+    `reference` was measured in the same run, if there is one."""
 
     case: str
-    value: float
+    value: float | None
     unit: str
     goal: float
     better: Literal["more", "less"] = "more"
@@ -20,11 +21,13 @@ class Result:
 
     @property
     def ratio(self) -> float | None:
-        return None if not self.reference else self.value / self.reference
+        return None if not self.reference or self.value is None else self.value / self.reference
 
     @property
     def met(self) -> bool:
         """By the ratio where the goal is a ratio, else by the value."""
+        if self.value is None:
+            return False
         if self.ratio_goal is not None:
             return self.ratio is not None and self.ratio >= self.ratio_goal
         return self.value >= self.goal if self.better == "more" else self.value <= self.goal
@@ -34,19 +37,15 @@ class Result:
 
 
 def table(results: Iterable[Result]) -> str:
-    """Columns for a terminal of 120."""
+    """Columns for a terminal, the notes as far as they reach."""
     rows = [("CASE", "VALUE", "UNIT", "GOAL", "REFERENCE", "RATIO", "MET", "NOTE")]
-    for one in results:
-        goal = (
-            f"ratio {one.ratio_goal:g}" if one.ratio_goal is not None else f"{'>=' if one.better == 'more' else '<='} "
+    rows += [
+        (
+            one.case, _number(one.value), one.unit, _goal(one), "" if one.reference is None else _number(one.reference),
+            "" if one.ratio is None else f"{one.ratio:.2f}", "yes" if one.met else "NO", one.note,
         )
-        goal += "" if one.ratio_goal is not None else _number(one.goal)
-        rows.append(
-            (
-                one.case, _number(one.value), one.unit, goal, "" if one.reference is None else _number(one.reference),
-                "" if one.ratio is None else f"{one.ratio:.2f}", "yes" if one.met else "NO", one.note,
-            )
-        )  # fmt: skip
+        for one in results
+    ]  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = []
     for row in rows:
@@ -58,7 +57,15 @@ def table(results: Iterable[Result]) -> str:
     return "\n".join(lines)
 
 
-def _number(value: float) -> str:
+def _goal(one: Result) -> str:
+    if one.ratio_goal is not None:
+        return f"ratio {one.ratio_goal:g}"
+    return f"{'>=' if one.better == 'more' else '<='} {_number(one.goal)}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -131,10 +131,19 @@ def _rollup_kb(pid: int, name: str) -> int:
     raise RuntimeError(f"process {pid} does not tell {name}")
 
 
-def count(dsn: str, table: str = "trades") -> int:
-    """Rows that are committed."""
+def count(dsn: str, table: str = "trades", *, above: int | None = None, below: int | None = None) -> int:
+    """Rows that are committed; of trades, those with ids above or up to a number."""
+    query = f"SELECT count(*) FROM ohlcvd.{table}"
+    words: tuple[int, ...] = ()
+    if above is not None:
+        query, words = f"{query} WHERE trade_id > %s", (above,)
+    elif below is not None:
+        query, words = f"{query} WHERE trade_id <= %s", (below,)
     with psycopg.connect(dsn, autocommit=True) as connection:
-        row = connection.execute(f"SELECT count(*) FROM ohlcvd.{table}".encode()).fetchone()
+        try:
+            row = connection.execute(query.encode(), words).fetchone()
+        except psycopg.errors.UndefinedTable:  # the program has not made it yet
+            return 0
     return int(row[0]) if row else 0
 
 

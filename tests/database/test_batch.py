@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from ohlcvd.database.batch import SAME_TRADE_US, Ordinals, Pending, differs
 from ohlcvd.database.encode import TradeRow
-from ohlcvd.database.freshness import LOOK_BACK_US, HighWater, Mark
+from ohlcvd.database.freshness import LOOK_BACK_US, HighWater, Mark, extents
 from ohlcvd.market import SECOND_US, Instrument, Trade
 from tests.database.support import NOON_US, candle, trade, trades
 
@@ -84,16 +84,16 @@ def test_claims_of_one_market_are_joined() -> None:
 def test_live_trades_are_certainly_new_and_resent_ones_are_not() -> None:
     high_water = HighWater()
     live = filled(BTC, trades(range(100, 110))).rows
-    assert high_water.unknown(live) == {BTC.id: live[0][3].ts_us}
+    assert high_water.unknown(extents(live)) == {BTC.id: live[0][3].ts_us}
     high_water.found(BTC.id, Mark(live[0][3].ts_us - LOOK_BACK_US, -1))
-    assert high_water.split(live) == (live, [])
-    high_water.advance(live)
-    assert high_water.unknown(live) == {}
+    assert high_water.split(live, extents(live)) == (live, ())
+    high_water.advance(extents(live))
+    assert high_water.unknown(extents(live)) == {}
 
     resent = [trade(n)._replace(ts_us=trade(n).ts_us + 1) for n in range(105, 110)]
     same_moment = trade(110, ts_us=live[-1][3].ts_us)
     rows = filled(BTC, resent, [same_moment, trade(111)]).rows
-    fresh, doubtful = high_water.split(rows)
+    fresh, doubtful = high_water.split(rows, extents(rows))
     assert [row[3] for row in doubtful] == resent
     assert [row[3] for row in fresh] == [same_moment, trade(111)]
 
@@ -113,7 +113,7 @@ def test_no_row_called_new_is_the_same_as_a_stored_one(
     high_water = HighWater()
     for batch in batches:
         rows: list[TradeRow] = filled(BTC, [trade(number, ts_us=NOON_US + offset) for number, offset in batch]).rows
-        for instrument_id, earliest_us in high_water.unknown(rows).items():
+        for instrument_id, earliest_us in high_water.unknown(extents(rows)).items():
             since_us = earliest_us - LOOK_BACK_US
             newest_us = max((ts for _, ts in stored if ts >= since_us), default=None)
             if newest_us is None:
@@ -121,9 +121,9 @@ def test_no_row_called_new_is_the_same_as_a_stored_one(
             else:
                 window_us = max(since_us, newest_us - LOOK_BACK_US)
                 high_water.found(instrument_id, Mark(newest_us, max(n for n, ts in stored if ts >= window_us)))
-        fresh, doubtful = high_water.split(rows)
-        assert sorted(fresh + doubtful) == sorted(rows)
+        fresh, doubtful = high_water.split(rows, extents(rows))
+        assert sorted([*fresh, *doubtful]) == sorted(rows)
         for _, number, _, new in fresh:
             assert not [1 for n, ts in stored if n == number and abs(ts - new.ts_us) <= SAME_TRADE_US]
         stored += [(number, new.ts_us) for _, number, _, new in rows]
-        high_water.advance(rows)
+        high_water.advance(extents(rows))

@@ -87,6 +87,18 @@ def test_any_other_text_gets_a_negative_key(text: str) -> None:
     assert -(1 << 63) <= key < 0
 
 
+@given(
+    st.lists(
+        st.integers(-3, 1 << 64).map(str)
+        | st.sampled_from(["", "-1", "+5", "0123", "1_0", " 1", "1.0", "abc", "9223372036854775808", "١٢", "²"])
+    )
+)
+def test_ids_are_split_alike_together_and_one_by_one(ids: list[str]) -> None:
+    each = [encode.split_id(one) for one in ids]
+    expected = [number for number, _ in each] if all(is_number for _, is_number in each) else None
+    assert encode.whole_numbers(ids) == expected
+
+
 @given(st.sets(st.text(max_size=40), min_size=2))
 def test_different_ids_get_different_keys(ids: set[str]) -> None:
     assert len({encode.split_id(i) for i in ids}) == len(ids)

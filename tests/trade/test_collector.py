@@ -50,6 +50,32 @@ def test_coverage_trails_the_present_and_stops_at_an_interruption() -> None:
     ]
 
 
+def test_claims_are_made_every_few_seconds_and_an_interruption_claims_what_could_have_been() -> None:
+    ledger = Ledger()
+    made = collector(ledger)
+    made.subscribed(T0)
+    for half_s in range(1, 25):
+        made.tick(T0 + COVERAGE_LAG_US + half_s * SECOND_US // 2)
+    assert ledger.covered == [
+        ("trades", T0, T0 + 5 * SECOND_US),
+        ("trades", T0 + 5 * SECOND_US, T0 + 10 * SECOND_US),
+    ]
+    made.interrupted("cut")
+    assert ledger.covered[2:] == [("trades", T0 + 10 * SECOND_US, T0 + 12 * SECOND_US)]
+
+
+def test_a_doubt_leaves_no_claim_after_the_last_trade() -> None:
+    ledger = Ledger()
+    made = collector(ledger)
+    made.subscribed(T0)
+    made.on_trades([trade(1, T0 + 3 * SECOND_US)], False)
+    made.tick(T0 + COVERAGE_LAG_US + 7 * SECOND_US)
+    made.tick(T0 + COVERAGE_LAG_US + 9 * SECOND_US)
+    made.doubted("silent")
+    assert ledger.covered[-1] == ("trades", T0 + 7 * SECOND_US, T0 + 9 * SECOND_US)
+    assert ledger.uncovered == [("trades", T0 + 3 * SECOND_US, T0 + 9 * SECOND_US)]
+
+
 def test_a_snapshot_adds_rows_but_no_coverage_and_no_forming_candle() -> None:
     ledger = Ledger()
     made = collector(ledger, stores_candles=True)

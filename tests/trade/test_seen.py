@@ -24,6 +24,17 @@ def test_numbers_are_fresh_once_in_any_order(numbers: list[int]) -> None:
     assert ends == sorted(set(ends)), "what is next to another is one with it"
 
 
+def test_only_the_numbers_right_after_the_highest_follow() -> None:
+    seen = SeenNumbers()
+    assert not seen.follow([trade(5)]), "of a market of which nothing is known"
+    assert fresh(seen, 5) == [5]
+    assert not seen.follow([trade(7), trade(8)])
+    assert not seen.follow([trade(6), trade(8)])
+    assert not seen.follow([trade(5), trade(6)])
+    assert seen.follow([trade(6), trade(7)])
+    assert seen.stretches == [[5, 8]]
+
+
 def test_a_million_numbers_in_a_row_are_one_stretch() -> None:
     seen = SeenNumbers()
     for start in range(0, 1_000_000, 1000):
