@@ -6,10 +6,11 @@ last one without clearing it first, so it does not flicker; it never scrolls, be
 
 import contextlib
 import json
+import os
+import select
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -66,10 +67,32 @@ def _other_screen() -> Iterator[None]:
         print(_LEAVE, end="", flush=True)
 
 
+class Stop:
+    """What INT and TERM ask for. A pipe, not an Event: a signal may come while its own thread holds the Event's lock,
+    and the handler would wait for it for ever."""
+
+    def __init__(self, reader: int, writer: int) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def set(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it has been asked for often enough
+            os.write(self._writer, b".")
+
+    def is_set(self) -> bool:
+        return self.wait(0.0)
+
+    def wait(self, timeout_s: float) -> bool:
+        """True as soon as it was asked for, False after the time."""
+        return bool(select.select([self._reader], [], [], timeout_s)[0])
+
+
 @contextlib.contextmanager
-def stop_signals() -> Iterator[threading.Event]:
-    """An event that INT and TERM set, in place of what they do otherwise."""
-    stop = threading.Event()
+def stop_signals() -> Iterator[Stop]:
+    """A `Stop` that INT and TERM set, in place of what they do otherwise."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    stop = Stop(reader, writer)
 
     def ask(_signum: int, _frame: FrameType | None) -> None:
         stop.set()
@@ -80,3 +103,5 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(reader)
+        os.close(writer)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ohlcvd.errors import Exit
+from ohlcvd.watch import stop_signals
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_S = 60.0
@@ -84,3 +85,19 @@ def test_elsewhere_one_after_the_other_and_as_json_one_a_line(command: list[str]
         finally:
             os.close(ours)
             os.close(theirs)
+
+
+def test_a_signal_may_come_at_any_instruction_of_the_wait() -> None:
+    with stop_signals() as stop:
+        assert not stop.wait(0.0)
+        before = signal.signal(signal.SIGALRM, lambda *_: stop.set())
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        try:
+            deadline = time.monotonic() + 0.5
+            while time.monotonic() < deadline:
+                stop.wait(0.0)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
+        assert stop.wait(0.0)
+        assert stop.is_set()

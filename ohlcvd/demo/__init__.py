@@ -10,7 +10,6 @@ import contextlib
 import shutil
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ohlcvd.demo.exchange import LocalExchange
 from ohlcvd.demo.processes import DaemonProcess, write_configuration
 from ohlcvd.errors import Exit
 from ohlcvd.market import MINUTE_US, SECOND_US
-from ohlcvd.watch import frame, stop_signals
+from ohlcvd.watch import Stop, frame, stop_signals
 
 EXCHANGES = ("kraken", "binance")
 SYMBOLS = 10
@@ -54,7 +53,7 @@ def main(*, seconds: float | None) -> int:
     return _conclude(comparison, clean)
 
 
-def _watch(daemon: DaemonProcess, stop: threading.Event, seconds: float | None) -> None:
+def _watch(daemon: DaemonProcess, stop: Stop, seconds: float | None) -> None:
     """Show the status until the time is over: a table in place on a terminal, a line every five seconds elsewhere."""
     terminal = sys.stdout.isatty()
     end = time.monotonic() + (seconds if seconds is not None else float("inf"))
