@@ -185,7 +185,7 @@ async def test_bursts_of_three_hundred_symbols_and_a_slow_consumer(name: str) ->
         assert len(symbols) == 300
         recorder = SlowRecorder(handler)
         async with streaming(handler, symbols, recorder):
-            await until(lambda: live(recorder, symbols) and recorder.count > 5000, "5000 trades", 40)
+            await until(lambda: live(recorder, symbols) and recorder.count > 5000, "5000 trades", 120)
             await complete(running, name, recorder, symbols)
             assert not recorder.interruptions
         if name == "binance":
@@ -224,7 +224,7 @@ async def test_venue_that_is_away_comes_back_without_a_storm(name: str) -> None:
             again = Simulator(running.settings)
             await again.start(port)
             try:
-                await until(lambda: live(recorder, symbols), "live again", 30)
+                await until(lambda: live(recorder, symbols), "live again", 90)
             finally:
                 await again.stop()
 
