@@ -43,12 +43,18 @@ class Site:
         return int(self.exchange.post("fault", {"fault": name, **words})["touched"])
 
     def kill_children(self) -> list[str]:
-        """Every child with -9; their names."""
-        children = self.daemon.children()
-        for child in children.values():
+        """Every child with -9; their names, once the supervisor has noticed."""
+        pids = {name: child["pid"] for name, child in self.daemon.children().items()}
+        for pid in pids.values():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(child["pid"], signal.SIGKILL)
-        return list(children)
+                os.kill(pid, signal.SIGKILL)
+
+        def is_noticed() -> bool:
+            children = self.daemon.children()
+            return bool(children) and all(children[name]["pid"] != pid for name, pid in pids.items())
+
+        wait_for("the supervisor has noticed", is_noticed)
+        return list(pids)
 
     def kraken_pages(self, from_us: int, to_us: int) -> list[int]:
         """How many requests each market needs at least: pages of trades, and one of candles."""
