@@ -153,11 +153,12 @@ def test_shards_change_while_the_database_is_away(here: Here, settled: dict[str,
     assert daemon.command("reload").returncode == 0
     wait_for("the shards have ended", lambda: set(here.pids()) == {"kraken", "binance"})
     assert any(spools.glob("binance-*/*.spool"))
-    assert wait_for("it says what it waits for", lambda: _problem(here, "binance")) == {
+    waits = {
         "what": "not collecting yet",
         "reason": "postgresql is away",
         "action": "it begins when that is back and fetches what it missed",
     }
+    wait_for("it says what it waits for", lambda: _problem(here, "binance") == waits)
     here.postgres.start()
     daemon.wait_until_streaming()
     wait_for("nothing waits on disk", lambda: not list(Path(spools).rglob("*.spool")))
