@@ -29,20 +29,21 @@ def chosen_seed() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a process has used up."""
+    """What a process has used up. Memory is what it has written, also where processes that it forked share it still:
+    how much they do changes with their age."""
 
     fds: int
-    private_kb: int
+    anonymous_kb: int
     cpu_s: float
     at_s: float
 
 
 def figures_of(pid: int) -> Figures:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    private_kb = sum(int(line.split()[1]) for line in rollup if line.startswith(("Private_Dirty:", "Private_Clean:")))
+    anonymous_kb = next(int(line.split()[1]) for line in rollup if line.startswith("Anonymous:"))
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     cpu_s = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return Figures(len(os.listdir(f"/proc/{pid}/fd")), private_kb, cpu_s, time.monotonic())
+    return Figures(len(os.listdir(f"/proc/{pid}/fd")), anonymous_kb, cpu_s, time.monotonic())
 
 
 class Storm:

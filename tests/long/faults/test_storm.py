@@ -53,10 +53,10 @@ def test_two_hundred_random_faults(tmp_path: Path, servers: Servers, fault_seen:
     kinds = ", ".join(f"{count} {name}" for name, count in sorted(storm.done.items()))
     seen = (
         f"seed {seed}: {kinds}; {figures}; complete {repaired_s:.0f} s later; supervisor: {before.fds} and {after.fds} "
-        f"descriptors, {before.private_kb} and {after.private_kb} kB of its own, {cpu:.2%} CPU"
+        f"descriptors, {before.anonymous_kb} and {after.anonymous_kb} kB of its own, {cpu:.2%} CPU"
     )
     print(seen)
     fault_seen(f"{FAULTS} random faults", None, after_s, seen)
     assert after.fds <= before.fds + 2  # a control connection may be open while they are counted
-    assert after.private_kb < before.private_kb + MEMORY_KB
+    assert after.anonymous_kb < before.anonymous_kb + MEMORY_KB
     assert cpu < CPU_SHARE
