@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 
+from ohlcvd.durable import sync_folder
 from ohlcvd.embedded.binaries import Binaries, Found, find_postgres
 from ohlcvd.embedded.lock import DirectoryLock
 from ohlcvd.embedded.process import Identity, Program, choose_identity, last_lines, run_to_end
@@ -124,9 +125,9 @@ def _initialise(data: Path, folder: Path, identity: Identity | None, log: Path, 
     _run(Program(initdb, log, signal.SIGTERM, identity), lock)
     single = (str(folder / "postgres"), "--single", "-D", str(unfinished), "-c", "exit_on_error=on", "template1")
     _run(Program(single, log, signal.SIGTERM, identity), lock, f"CREATE DATABASE {NAME} OWNER {NAME};\n".encode())
-    _sync_directory(unfinished)
+    sync_folder(unfinished)
     os.rename(unfinished, data)
-    _sync_directory(data.parent)
+    sync_folder(data.parent)
 
 
 def _run(program: Program, lock: DirectoryLock, stdin: bytes = b"") -> None:
@@ -138,14 +139,6 @@ def _run(program: Program, lock: DirectoryLock, stdin: bytes = b"") -> None:
     if status != 0:
         words = last_lines(program.log)
         raise EmbeddedServerError(f"{program.argv[0]} failed with status {status}; {program.log} ends with: {words}")
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _is_ready(data: Path, pid: int) -> bool:

@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from ohlcvd.database.batch import Pending
 from ohlcvd.database.spool import frames
+from ohlcvd.durable import sync_folder
 from ohlcvd.errors import OhlcvdError, PermissionRefused
 from ohlcvd.log import get_component_logger
 
@@ -208,7 +209,7 @@ class Spool:
         self._write_fd = os.open(self._path(number), flags, 0o600)
         self._written_segment = number
         self._sizes[number] = 0
-        _sync_folder(self._folder)
+        sync_folder(self._folder)
 
     def _end_segment(self) -> None:
         if self._write_fd >= 0:
@@ -274,11 +275,3 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
