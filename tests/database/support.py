@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import psycopg
@@ -68,3 +69,22 @@ def stored_ids(conninfo: str, instrument: Instrument) -> list[int]:
     """Every stored id of a market, doubles included, sorted."""
     rows = query(conninfo, "SELECT trade_id FROM ohlcvd.trades WHERE instrument_id = %s ORDER BY 1", [instrument.id])
     return [row[0] for row in rows]
+
+
+def made_of(minutes: Iterable[Candle], length_us: int, origin_us: int = 0) -> list[tuple[Any, ...]]:
+    """Candles of this length made of minutes the plain way: time, open, high, low, close, volume, trades."""
+    groups: dict[int, list[Candle]] = {}
+    for one in sorted(minutes):
+        groups.setdefault((one.ts_us - origin_us) // length_us * length_us + origin_us, []).append(one)
+    return [
+        (
+            ts_us,
+            Decimal(group[0].open),
+            max(Decimal(one.high) for one in group),
+            min(Decimal(one.low) for one in group),
+            Decimal(group[-1].close),
+            sum(Decimal(one.volume) for one in group),
+            None if any(one.trades is None for one in group) else sum(one.trades or 0 for one in group),
+        )
+        for ts_us, group in sorted(groups.items())
+    ]

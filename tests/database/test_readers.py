@@ -27,7 +27,7 @@ from ohlcvd.database.conninfo import embedded
 from ohlcvd.embedded import EmbeddedServer
 from ohlcvd.errors import ServiceUnavailable, UsageError
 from ohlcvd.market import MINUTE_US, TIMEFRAMES_S, Candle, Instrument, Trade
-from tests.database.support import NOON_US, candle, query, trade, trades, writing
+from tests.database.support import NOON_US, candle, made_of, query, trade, trades, writing
 
 MARKET = ("kraken", "BTC/USD")
 
@@ -130,24 +130,8 @@ minutes = st.dictionaries(
 
 def model(candles: list[Candle], timeframe: str, since_us: int, until_us: int) -> list[tuple[object, ...]]:
     """What ohlcv() should give, the plain way."""
-    length_us = TIMEFRAMES_S[timeframe] * 1_000_000
-    origin_us = MONDAY_US if timeframe == "1w" else 0
-    buckets: dict[int, list[Candle]] = {}
-    for one in sorted(candles):
-        buckets.setdefault((one.ts_us - origin_us) // length_us * length_us + origin_us, []).append(one)
-    return [
-        (
-            ts_us,
-            Decimal(inside[0].open),
-            max(Decimal(c.high) for c in inside),
-            min(Decimal(c.low) for c in inside),
-            Decimal(inside[-1].close),
-            sum(Decimal(c.volume) for c in inside),
-            None if any(c.trades is None for c in inside) else sum(c.trades or 0 for c in inside),
-        )
-        for ts_us, inside in sorted(buckets.items())
-        if since_us <= ts_us < until_us
-    ]
+    rows = made_of(candles, TIMEFRAMES_S[timeframe] * 1_000_000, MONDAY_US if timeframe == "1w" else 0)
+    return [row for row in rows if since_us <= row[0] < until_us]
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -14,7 +14,7 @@ from ohlcvd.database import Database, candles_in, recent_candles
 from ohlcvd.database.bulk import Selection, csv_pieces
 from ohlcvd.database.migrate import migrate, migrations
 from ohlcvd.market import MINUTE_US, Candle, Instrument
-from tests.database.support import NOON_US, candle, query, writing
+from tests.database.support import NOON_US, candle, made_of, query, writing
 from tests.database.test_migrate import role
 
 HOUR_US = 60 * MINUTE_US
@@ -143,7 +143,7 @@ async def test_every_timeframe_is_what_its_minutes_make(database: Database, inst
     stored = await recent_candles(database, "kraken", "BTC/USD", limit=5_000)
     assert len(stored) == 3_000
     for timeframe, minutes_each in (("30m", 30), ("60m", 60), ("1h", 60), ("2h", 120), ("90m", 90), ("1d", 1_440)):
-        expected = expected_candles(stored, minutes_each * MINUTE_US)
+        expected = made_of(stored, minutes_each * MINUTE_US)
         found = await candles_in(database, "kraken", "BTC/USD", timeframe)
         assert [exact(one) for one in found] == expected, timeframe
         since_us, until_us = NOON_US + 20 * HOUR_US + 1, NOON_US + 99 * HOUR_US
@@ -153,24 +153,6 @@ async def test_every_timeframe_is_what_its_minutes_make(database: Database, inst
 
 def exact(one: Candle) -> tuple[Any, ...]:
     return (one.ts_us, *map(Decimal, one[1:6]), one.trades)
-
-
-def expected_candles(minutes: list[Candle], length_us: int) -> list[tuple[Any, ...]]:
-    groups: dict[int, list[Candle]] = {}
-    for one in minutes:
-        groups.setdefault(one.ts_us // length_us * length_us, []).append(one)
-    return [
-        (
-            ts_us,
-            Decimal(group[0].open),
-            max(Decimal(one.high) for one in group),
-            min(Decimal(one.low) for one in group),
-            Decimal(group[-1].close),
-            sum(Decimal(one.volume) for one in group),
-            None if any(one.trades is None for one in group) else sum(one.trades or 0 for one in group),
-        )
-        for ts_us, group in groups.items()
-    ]
 
 
 async def test_hours_are_read_instead_of_minutes(database: Database, instrument: Instrument) -> None:
