@@ -55,19 +55,17 @@ def readme_blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-def docstring_blocks() -> list[tuple[str, str]]:
-    """(module, example): the indented blocks of docstrings that are Python."""
+def docstring_blocks(path: Path) -> list[str]:
+    """The indented blocks of a module's docstrings that are Python."""
     found = []
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    for path in sorted((ROOT / "ohlcvd").rglob("*.py")):
-        name = str(path.relative_to(ROOT / "ohlcvd").with_suffix(""))
-        nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, documented)]
-        for text in filter(None, map(ast.get_docstring, nodes)):
-            for block in re.findall(r"(?:^    .*\n?(?:^\n(?=^    ))?)+", text, re.MULTILINE):
-                example = textwrap.dedent(block)
-                with contextlib.suppress(SyntaxError):
-                    if any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(example))):
-                        found.append((name, example))
+    nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, documented)]
+    for text in filter(None, map(ast.get_docstring, nodes)):
+        for block in re.findall(r"(?:^    .*\n?(?:^\n(?=^    ))?)+", text, re.MULTILINE):
+            example = textwrap.dedent(block)
+            with contextlib.suppress(SyntaxError):
+                if any(isinstance(node, ast.Call) for node in ast.walk(ast.parse(example))):
+                    found.append(example)
     return found
 
 
@@ -146,7 +144,8 @@ def count(dsn: str, table: str) -> int:
 def test_there_are_examples_to_run() -> None:
     assert len(readme_blocks("python")) >= 4
     assert len(readme_blocks("sql")) >= 1
-    assert {name for name, _ in docstring_blocks()} == MODULES
+    modules = {path for path in (ROOT / "ohlcvd").rglob("*.py") if docstring_blocks(path)}
+    assert modules == {ROOT / "ohlcvd" / f"{name}.py" for name in MODULES}
 
 
 def test_the_readmes_configuration_is_one(tmp_path: Path) -> None:
@@ -166,9 +165,10 @@ def test_the_readmes_python_runs(installation: Installation, number: int) -> Non
     installation.run(example, until=installation.work / marks[0] if "async for" in example else None)
 
 
-@pytest.mark.parametrize("number", range(len(docstring_blocks())))
-def test_the_docstrings_examples_run(installation: Installation, number: int) -> None:
-    installation.run(PRELUDE + docstring_blocks()[number][1])
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_the_docstrings_examples_run(installation: Installation, module: str) -> None:
+    for example in docstring_blocks(ROOT / "ohlcvd" / f"{module}.py"):
+        installation.run(PRELUDE + example)
 
 
 def test_the_readmes_sql_runs(installation: Installation) -> None:

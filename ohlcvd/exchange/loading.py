@@ -40,7 +40,7 @@ class _LazyPackage(ModuleType):
         super().__setattr__(name, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
+        if name.startswith("_"):  # ccxt names nothing so; who asks only looks whether there is such a thing
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         for module_name in _SHARED[self.__name__]:
             module = importlib.import_module(module_name)

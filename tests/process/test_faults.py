@@ -94,7 +94,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Here]:
     folder = tmp_path_factory.mktemp("faults")
     with contextlib.ExitStack() as stack:
         postgres, valkey = stack.enter_context(temporary_postgres()), stack.enter_context(temporary_valkey())
-        exchange = stack.enter_context(local_exchange(folder, "--symbols", "3", "--rate", "60"))
+        exchange = stack.enter_context(local_exchange(folder, "--symbols", "3", "--rate", "25"))
         relay = stack.enter_context(Relay(exchange.url))
         symbols = {name: exchange.symbols(name) for name in EXCHANGES}
         daemon = Daemon(

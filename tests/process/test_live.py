@@ -45,7 +45,7 @@ def _all_stored(daemon: Daemon, exchange: Exchange) -> bool:
 def test_everything_sent_is_stored_and_every_closed_minute_is_true(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    with local_exchange(tmp_path, "--symbols", "10", "--rate", "60") as exchange:
+    with local_exchange(tmp_path, "--symbols", "10", "--rate", "25") as exchange:
         daemon = daemon_for(tmp_path, exchange, database_url, redis_url)
         with started(daemon):
             daemon.wait_until_streaming()
@@ -84,7 +84,7 @@ def test_everything_sent_is_stored_and_every_closed_minute_is_true(
 def test_a_killed_child_is_back_and_its_sibling_never_notices(
     tmp_path: Path, database_url: str, redis_url: str
 ) -> None:
-    with local_exchange(tmp_path, "--symbols", "5", "--rate", "50") as exchange:
+    with local_exchange(tmp_path, "--symbols", "5", "--rate", "20") as exchange:
         daemon = daemon_for(tmp_path, exchange, database_url, redis_url)
         with started(daemon):
             daemon.wait_until_streaming()
@@ -132,7 +132,7 @@ def test_each_service_runs_alone(tmp_path: Path, database_url: str, redis_url: s
 def test_embedded_servers_the_second_start_and_the_rows_that_stay(
     tmp_path: Path, postgres_server: EmbeddedServer
 ) -> None:
-    with local_exchange(tmp_path, "--symbols", "3", "--rate", "50") as exchange:
+    with local_exchange(tmp_path, "--symbols", "3", "--rate", "20") as exchange:
         daemon = daemon_for(tmp_path, exchange, "embedded", "embedded")
         with started(daemon):
             daemon.wait_until_streaming()

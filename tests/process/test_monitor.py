@@ -68,7 +68,7 @@ def test_a_cut_exchange_is_named_everywhere_and_all_is_well_again_by_itself(
 ) -> None:
     port = free_port()
     http = Http(port)
-    with local_exchange(tmp_path, "--symbols", "3", "--rate", "30") as exchange:
+    with local_exchange(tmp_path, "--symbols", "3", "--rate", "12") as exchange:
         symbols = {name: exchange.symbols(name) for name in EXCHANGES}
         daemon = Daemon(tmp_path, exchange, symbols, dsn=database_url, url=redis_url, listen=f"127.0.0.1:{port}")
         with started(daemon):

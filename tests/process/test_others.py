@@ -38,7 +38,7 @@ def test_other_programs_find_every_collector_and_lose_nothing(tmp_path: Path, da
     with (
         private_directory() as folder,
         running(prepare_valkey(folder)) as valkey,
-        local_exchange(tmp_path, "--symbols", "2", "--rate", "40") as exchange,
+        local_exchange(tmp_path, "--symbols", "2", "--rate", "15") as exchange,
         redis.Redis.from_url(valkey.address) as client,
     ):
         symbols = exchange.symbols("kraken")

@@ -70,7 +70,7 @@ def faults(daemon: Daemon, exchange: Exchange, from_us: int, to_us: int) -> list
 
 
 def test_cut_kill_and_time_off_leave_no_gap(tmp_path: Path, database_url: str, redis_url: str) -> None:
-    with local_exchange(tmp_path, "--symbols", "10", "--rate", "40") as exchange:
+    with local_exchange(tmp_path, "--symbols", "10", "--rate", "20") as exchange:
         daemon = daemon_for(tmp_path, exchange, database_url, redis_url)
         from_us = now_us() + 1_000_000
         with started(daemon):

@@ -16,7 +16,7 @@ PAUSE_S = 0.7
 def test_twenty_random_faults(tmp_path: Path, database_url: str, redis_url: str, fault_seen: FaultSeen) -> None:
     seed = chosen_seed()
     print(f"seed {seed}")
-    with local_exchange(tmp_path, "--symbols", "3", "--rate", "30") as exchange:
+    with local_exchange(tmp_path, "--symbols", "3", "--rate", "12") as exchange:
         symbols = {name: exchange.symbols(name) for name in ("kraken", "binance")}
         daemon = Daemon(tmp_path, exchange, symbols, dsn=database_url, url=redis_url)
         storm = Storm(daemon, exchange, seed)
