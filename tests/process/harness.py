@@ -27,15 +27,16 @@ ROOT = Path(__file__).parent.parent.parent
 T = TypeVar("T")
 
 
-def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 180.0) -> T:
-    """The first true value of `condition`; AssertionError with `what` after the deadline."""
+def wait_for(what: str, condition: Callable[[], T | None], timeout_s: float = 180.0, every_s: float = 0.1) -> T:
+    """The first true value of `condition`; AssertionError with `what` after the deadline. A condition that starts a
+    process is asked less often: the processor is shared."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
         if value:
             return value
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
-        time.sleep(0.1)
+        time.sleep(every_s)
 
 
 def environment() -> dict[str, str]:

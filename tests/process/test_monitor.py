@@ -73,7 +73,11 @@ def test_a_cut_exchange_is_named_everywhere_and_all_is_well_again_by_itself(
         daemon = Daemon(tmp_path, exchange, symbols, dsn=database_url, url=redis_url, listen=f"127.0.0.1:{port}")
         with started(daemon):
             wait_for("everything is collected", http.is_ready)
-            wait_for("status says so", lambda: "well: all 6 markets are collected" in daemon.command("status").stdout)
+            wait_for(
+                "status says so",
+                lambda: "well: all 6 markets are collected" in daemon.command("status").stdout,
+                every_s=1.0,
+            )
             assert firing(http, "OhlcvdMarketNotCollecting") == set()
 
             for fault in ("silence", "rest-503"):

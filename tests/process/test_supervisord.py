@@ -42,8 +42,9 @@ supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface
 class Supervisord:
     """A supervisord of its own, with one program."""
 
-    def __init__(self, folder: Path, file: Path) -> None:
+    def __init__(self, folder: Path, file: Path, **changed: str) -> None:
         self.folder = folder
+        self.changed = changed
         self.conf = folder / "supervisord.conf"
         self.conf.write_text(SUPERVISORD.format(folder=folder) + self.program(file))
         self.process = subprocess.Popen(
@@ -53,12 +54,13 @@ class Supervisord:
         wait_for("supervisord answers", (folder / "supervisor.sock").exists)
 
     def program(self, file: Path) -> str:
-        """What is shipped, but with this checkout, this user and this folder."""
+        """What is shipped, but with this checkout, this user and this folder, and what else is to be different."""
         text = SHIPPED.read_text()
         own = {
             "command": f"{sys.executable} -P -m ohlcvd run --config {file}",
             "directory": str(self.folder),
             "stderr_logfile": f"{self.folder}/stderr.log",
+            **self.changed,
         }
         for key, value in own.items():
             text, count = re.subn(rf"^{key} = .*$", f"{key} = {value}", text, flags=re.MULTILINE)
@@ -84,8 +86,8 @@ class Supervisord:
 
 
 @contextmanager
-def supervisord(folder: Path, file: Path) -> Iterator[Supervisord]:
-    running = Supervisord(folder, file)
+def supervisord(folder: Path, file: Path, **changed: str) -> Iterator[Supervisord]:
+    running = Supervisord(folder, file, **changed)
     try:
         yield running
     finally:
@@ -106,7 +108,7 @@ def test_start_stop_kill_and_reload(tmp_path: Path, database_url: str, redis_url
         names = exchange.symbols("kraken")
         daemon = Daemon(tmp_path, exchange, {"kraken": names[:2]}, dsn=database_url, url=redis_url)
         with supervisord(tmp_path, daemon.file) as under:
-            wait_for("the program runs", lambda: under.state() == "RUNNING")
+            wait_for("the program runs", lambda: under.state() == "RUNNING", every_s=0.5)
             wait_for("kraken streams", lambda: _state(daemon) == "streaming")
             first = under.pid()
             assert title_of(first) == "ohlcvd: supervisor"
@@ -120,7 +122,9 @@ def test_start_stop_kill_and_reload(tmp_path: Path, database_url: str, redis_url
             killed_s = time.monotonic()
             wait_for("nothing is left of it", lambda: not any(map(_alive, family)), 2.0)
             gone_s = time.monotonic() - killed_s
-            wait_for("it is started again", lambda: under.state() == "RUNNING" and under.pid() not in family)
+            wait_for(
+                "it is started again", lambda: under.state() == "RUNNING" and under.pid() not in family, every_s=0.5
+            )
             wait_for("kraken streams again", lambda: _state(daemon) == "streaming")
             print(
                 f"supervisord: family gone {gone_s:.1f} s after kill -9, streaming {time.monotonic() - killed_s:.1f} s"
@@ -142,8 +146,8 @@ def test_start_stop_kill_and_reload(tmp_path: Path, database_url: str, redis_url
 def test_a_bad_configuration_is_fatal_and_not_a_loop(tmp_path: Path) -> None:
     file = tmp_path / "ohlcvd.conf"
     file.write_text("[ohlcvd]\nservice = nonsense\n")
-    with supervisord(tmp_path, file) as under:
-        wait_for("it is given up", lambda: under.state() == "FATAL")
+    with supervisord(tmp_path, file, startsecs="60") as under:  # however slow this machine is at the moment
+        wait_for("it is given up", lambda: under.state() == "FATAL", every_s=0.5)
         starts = under.log().count("spawned: 'ohlcvd'")
         assert starts == 4  # the first and startretries = 3
         assert under.log().count("exit status 78") == starts

@@ -78,7 +78,9 @@ def test_symbols_are_added_and_removed_without_a_restart(tmp_path: Path, databas
             assert {name: child["pid"] for name, child in daemon.children().items()} == pids
 
             expected = sorted(listed["kraken"][1:5])
-            wait_for("what is collected is told", lambda: sorted(of_kraken(daemon)["collected"]) == expected)
+            wait_for(
+                "what is collected is told", lambda: sorted(of_kraken(daemon)["collected"]) == expected, every_s=1.0
+            )
             kraken = of_kraken(daemon)
             assert kraken["added"] == [listed["kraken"][3]]
             assert kraken["removed"] == [listed["kraken"][0]]
@@ -117,7 +119,9 @@ def test_words_that_do_not_fit_get_one_sentence(tmp_path: Path, database_url: st
             # what the exchange does not list is the child's to report
             assert daemon.command("symbols", "add", "kraken", "NO/SUCH").returncode == 0
             wait_for(
-                "it is reported", lambda: "no exchange that answers lists NO/SUCH" in daemon.command("status").stdout
+                "it is reported",
+                lambda: "no exchange that answers lists NO/SUCH" in daemon.command("status").stdout,
+                every_s=1.0,
             )
             # with everything removed the child idles, and goes on when there is something again
             assert daemon.command("symbols", "remove", "kraken", "BTC/USD").returncode == 0

@@ -54,11 +54,11 @@ def test_tasks_are_flat_and_memory_does_not_grow(tmp_path: Path) -> None:
         tasks: dict[str, list[int]] = {name: [] for name in EXCHANGES}
         began_s = time.monotonic()
         while time.monotonic() - began_s < MINUTES * 60:
-            beats = here.beats()
+            children = here.daemon.children()
             times.append(time.monotonic() - began_s)
             for name, pid in pids.items():
                 memory[name].append(resident_mib(pid))
-                tasks[name].append(beats[name]["tasks"])
+                tasks[name].append(children[name]["counters"]["tasks"])
             time.sleep(SAMPLE_S)
         assert here.pids() == pids, here.daemon.warnings()
         symbol = here.truth.symbols("kraken")[0]
