@@ -27,6 +27,7 @@ from ohlcvd.supervisor.commands import CommandReceiver
 from ohlcvd.supervisor.heartbeat import BeatState, HeartbeatSender
 from ohlcvd.worker.collecting import Collecting
 from ohlcvd.worker.inheriting import Inheriting
+from ohlcvd.worker.memory import give_back_forever
 from ohlcvd.worker.telling import Telling
 
 # Rows on their way are many and make no cycles: Python would look through all of them again and again. What is young is
@@ -90,12 +91,14 @@ class Worker:
         self._running = True
         beating = asyncio.create_task(self.telling.beat_forever())
         inheriting = asyncio.create_task(self.inheriting.run(), name="inheriting")
+        giving_back = asyncio.create_task(give_back_forever(), name="memory")
         try:
             return await self._live()
         finally:
-            for task in (beating, inheriting):
+            beside = (beating, inheriting, giving_back)
+            for task in beside:
                 task.cancel()
-            await asyncio.gather(beating, inheriting, return_exceptions=True)
+            await asyncio.gather(*beside, return_exceptions=True)
             await self.handler.close()
             await self.telling.close()
             await self.database.close()

@@ -1,0 +1,28 @@
+"""What a burst leaves free is not kept."""
+
+import subprocess
+import sys
+
+# Pieces of which every tenth is kept, so that the heap cannot shrink from its end.
+BURST = """
+import os
+from ohlcvd.worker.memory import give_back
+
+def resident_kib():
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
+
+pieces = [bytes(20_000) for _ in range(5_000)]
+before = resident_kib()
+pieces = pieces[::10]
+kept = resident_kib()
+give_back()
+print(before, kept, resident_kib())
+"""
+
+
+def test_what_is_free_inside_the_heap_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", BURST], capture_output=True, text=True, check=True)
+    before, kept, after = map(int, done.stdout.split())
+    assert kept > 0.9 * before  # else there is nothing to give back, and this module is not needed any more
+    assert before - after > 0.7 * 5_000 * 20_000 / 1024
