@@ -216,6 +216,7 @@ async def _fetch(config: "Config", exchange: str, symbol: str, kind: Kind, days:
     from ohlcvd.backfill.fetch import Fetching
     from ohlcvd.backfill.goal import Order, goal_of
     from ohlcvd.backfill.standings import standings_of
+    from ohlcvd.config.retention import check_backfill
     from ohlcvd.database import Database
     from ohlcvd.database.counting import rows_in
     from ohlcvd.database.facade import configured
@@ -224,6 +225,8 @@ async def _fetch(config: "Config", exchange: str, symbol: str, kind: Kind, days:
     now_us = time.time_ns() // 1000
     order = Order(exchange, symbol, now_us - round(days * _DAY_US), kind=kind)
     goal = goal_of(order, config.service, now_us)
+    for wanted in goal.kinds:
+        check_backfill(wanted, config.retention_us(wanted), goal.lower_us, now_us)
     address = configured(config)
     await migrate(address)
     async with (

@@ -24,6 +24,7 @@ from ohlcvd.backfill.service import Service, check_exchange, lock_sentence, look
 from ohlcvd.backfill.standings import standings_of
 from ohlcvd.config import Config, prepare_directories
 from ohlcvd.config.dsn import EMBEDDED
+from ohlcvd.config.retention import check_backfill
 from ohlcvd.coverage import Range
 from ohlcvd.database import Database
 from ohlcvd.database.counting import rows_in
@@ -110,9 +111,13 @@ class Backfill:
         self._is_away = False
 
     def begin(self, service: Service) -> None:
-        """Before a round. UsageError when the order means nothing to this service."""
+        """Before a round. UsageError when the order means nothing to this service, ConfigError when it asks for what is
+        not kept."""
         self._collects = service.collects or self._config.service
-        goal = goal_of(self._order, self._collects, time.time_ns() // 1000)
+        now_us = time.time_ns() // 1000
+        goal = goal_of(self._order, self._collects, now_us)
+        for kind in goal.kinds:
+            check_backfill(kind, self._config.retention_us(kind), goal.lower_us, now_us)
         if self._goal is None:
             self._goal = goal
         else:  # what is waited for does not move on with the time

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ohlcvd.config import dsn
+from ohlcvd.config import dsn, retention
 from ohlcvd.config.files import directories_in
 from ohlcvd.config.layers import Place, load, our_place, working_directory
 from ohlcvd.config.settings import ExchangeConfig, LogLevel, Service, Setting, Since
 from ohlcvd.errors import ConfigError, PermissionRefused
+from ohlcvd.market import Kind
 
 __all__ = ["Config", "ExchangeConfig", "Place", "Setting", "Since", "prepare_directories"]
 
@@ -40,6 +41,8 @@ class Config:
     service: Service
     exchanges: tuple[ExchangeConfig, ...]
     since: Since
+    retention_trades_us: int | None  # None: everything is kept
+    retention_candles_us: int | None
     state_dir: Path
     run_dir: Path
     log_dir: Path
@@ -110,6 +113,14 @@ class Config:
             if exchange.name == name:
                 return exchange
         raise KeyError(name)
+
+    def not_kept(self, now_us: int) -> list[str]:
+        """Sentences on what is dropped when it is old."""
+        return retention.sentences({kind: self.retention_us(kind) for kind in ("trades", "candles")}, now_us)
+
+    def retention_us(self, kind: Kind) -> int | None:
+        """How long rows are kept; None: for ever."""
+        return self.retention_trades_us if kind == "trades" else self.retention_candles_us
 
     def effective(self) -> list[Setting]:
         """Every setting with its value and where that came from."""

@@ -23,6 +23,10 @@ _FIXED = {
 }
 
 
+# Fields of which every child reads its own.
+_EVERYTHING = ("service", "since", "retention_trades_us", "retention_candles_us")
+
+
 @dataclass(frozen=True, slots=True)
 class Changes:
     """Names of children, each in at most one place; `settings` are those that wait for a restart of the service."""
@@ -44,7 +48,7 @@ def child_names(config: Config) -> list[str]:
 def changes(old: Config, new: Config) -> Changes:
     """What is to be done so that what runs with `old` runs with `new`."""
     before, after = _children(old), _children(new)
-    everything = (old.service, old.since) != (new.service, new.since)
+    everything = any(getattr(old, name) != getattr(new, name) for name in _EVERYTHING)
     kept = [name for name in after if name in before]
     restart = [name for name in kept if everything or _rest(before[name]) != _rest(after[name])]
     symbols = [name for name in kept if name not in restart and before[name].symbols != after[name].symbols]

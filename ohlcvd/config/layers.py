@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ohlcvd.config import dsn, settings
+from ohlcvd.config import dsn, retention, settings
 from ohlcvd.config.files import Entry, parse_env, parse_ini, read_text
 from ohlcvd.config.settings import EXCHANGE_KEYS, EXCHANGE_SECTION, SECTIONS, ExchangeConfig, Service, Setting, shown
 from ohlcvd.errors import ConfigError
@@ -81,6 +81,7 @@ def load(
         "service": layers.service(variables.get(settings.TRADE_SWITCH)),
         "exchanges": layers.exchanges(),
         "since": since,
+        **retention.read(layers.read, layers.values, since),
         **{key: layers.directory(key) for key in ("state_dir", "run_dir", "log_dir")},
         "spool_max_bytes": layers.read("ohlcvd", "spool_max", settings.read_size),
         "log_level": layers.read("ohlcvd", "log_level", settings.read_log_level),

@@ -29,6 +29,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "exchanges": "kraken, binance",
         "symbols": "BTC/USD, ETH/USD, BTC/USDT, ETH/USDT",
         "since": "7d",
+        "retention_trades": "forever",
+        "retention_candles": "forever",
         "state_dir": "",
         "run_dir": "",
         "log_dir": "",

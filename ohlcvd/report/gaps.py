@@ -4,6 +4,7 @@ A gap lies between the first moment that is wanted and the last one that is cove
 missing yet but on its way, so that moment is told, too.
 """
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,11 +25,13 @@ class Missing(NamedTuple):
 
     gaps: Sequence[Gap]
     extents: Sequence[Extent]
+    not_kept: Sequence[str] = ()  # sentences: what is dropped when it is old is not missing
 
 
 def read(config: Config, exchange: str | None = None, symbol: str | None = None) -> Missing:
     """Of everything, of one exchange, or of one market."""
-    return ask_database(config, lambda database: missing(database, exchange, symbol))
+    found = ask_database(config, lambda database: missing(database, exchange, symbol))
+    return found._replace(not_kept=config.not_kept(time.time_ns() // 1000))
 
 
 async def missing(database: Database, exchange: str | None = None, symbol: str | None = None) -> Missing:
@@ -40,7 +43,7 @@ async def missing(database: Database, exchange: str | None = None, symbol: str |
 def render(found: Missing) -> str:
     """A table of gaps, each with its evidence below it, and one sentence that sums up. Times are UTC."""
     if not found.gaps:
-        return _complete(found.extents)
+        return "\n".join([_complete(found.extents), *found.not_kept])
     lines = table(_HEADER, [_row(gap) for gap in found.gaps])
     shown = lines[:1]
     for line, gap in zip(lines[1:], found.gaps, strict=True):
@@ -49,7 +52,7 @@ def render(found: Missing) -> str:
             shown += [f"    {safe(text)}" for text in _evidence(gap.evidence)]
     counts = Counter(gap.reason for gap in found.gaps)
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
-    return "\n".join([*shown, "", f"{_number(len(found.gaps), 'gap')}: {reasons} (times are UTC)"])
+    return "\n".join([*shown, "", f"{_number(len(found.gaps), 'gap')}: {reasons} (times are UTC)", *found.not_kept])
 
 
 def as_dict(found: Missing) -> dict[str, object]:

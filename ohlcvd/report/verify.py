@@ -5,6 +5,7 @@ may lack a candle that was not fetched yet, the venue may not answer for that lo
 with that side, and counted. A minute without trades must have no candle on any side.
 """
 
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -121,6 +122,7 @@ def read(
             result = await verify(database, exchange, symbol, venue, since_us=since_us, until_us=until_us)
         if why_not is not None:
             result.notes.append(why_not)
+        result.notes += config.not_kept(time.time_ns() // 1000)
         return result
 
     return ask_database(config, question)

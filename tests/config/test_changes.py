@@ -49,6 +49,7 @@ def test_symbols_reach_running_children(folder: Path) -> None:
         (("shards = 2", "shards = 3"), Changes(("binance/3",), (), ("binance/1", "binance/2"), (), ("kraken",))),
         (("shards = 2", "shards = 2\nsandbox = yes"), Changes((), (), ("binance/1", "binance/2"), (), ("kraken",))),
         (("symbols", "service = trade\nsymbols"), Changes(restart=("kraken", "binance/1", "binance/2"))),
+        (("symbols", "retention_trades = 90d\nsymbols"), Changes(restart=("kraken", "binance/1", "binance/2"))),
         (("symbols", "since = 1d\nsymbols"), Changes(restart=("kraken", "binance/1", "binance/2"))),
     ],
 )

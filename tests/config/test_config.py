@@ -9,6 +9,7 @@ import pytest
 
 from ohlcvd.config import Config, ExchangeConfig, Since
 from ohlcvd.config.layers import SERVERS_STOP_S, SERVICE_STOP_S
+from ohlcvd.config.retention import DAY_US, check_backfill
 from ohlcvd.config.settings import ENVIRONMENT_NAMES, EXCHANGE_KEYS, SECTIONS
 from ohlcvd.embedded.server import POSTGRES_STOP
 from ohlcvd.errors import ConfigError
@@ -291,3 +292,19 @@ def test_the_example_of_dotenv_names_every_variable_and_is_valid(folder: Path) -
     config = load(folder, env=used)
     assert (config.POSTGRES_PORT, config.REDIS_PORT) == (5432, 6379)
     assert {name for name in ENVIRONMENT_NAMES if f"\n{name}=" in used} == ENVIRONMENT_NAMES
+
+
+def test_how_long_rows_are_kept(folder: Path) -> None:
+    config = load(folder)
+    assert (config.retention_us("trades"), config.retention_us("candles")) == (None, None)
+    assert config.not_kept(0) == []
+    config = load(folder, "[ohlcvd]\nretention_trades = 2w\nretention_candles = 7d\n")
+    assert (config.retention_us("trades"), config.retention_us("candles")) == (14 * DAY_US, 7 * DAY_US)
+    assert config.not_kept(20_000 * DAY_US + 5) == [
+        "trades from before 2024-09-20 are not kept (retention_trades = 14d)",
+        "candles from before 2024-09-27 are not kept (retention_candles = 7d)",
+    ]
+    check_backfill("trades", 14 * DAY_US, 19_986 * DAY_US, 20_000 * DAY_US + 5)
+    check_backfill("trades", None, 0, 20_000 * DAY_US)
+    with pytest.raises(ConfigError, match="retention_trades is 14d, so what is older would be dropped again"):
+        check_backfill("trades", 14 * DAY_US, 19_986 * DAY_US - 1, 20_000 * DAY_US + 5)

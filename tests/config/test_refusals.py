@@ -35,6 +35,12 @@ from tests.config.loading import as_other_user, load, open_up, refusal
         ("[ohlcvd]\nservice = bth\n", '2: service is "bth": allowed are ohlcv, trade and both; did you mean both?'),
         ("[ohlcvd]\nservice = 'both'\n", "(write values without quotes)"),
         ("[ohlcvd]\nservice =\n", 'service is ""'),
+        ("[ohlcvd]\nretention_trades = 1d\n", '2: retention_trades is "1d": allowed are a whole number followed by d'),
+        ("[ohlcvd]\nretention_trades = 6d\n", '2: retention_trades is "6d", but since wants "7d" (default): what is'),
+        (
+            "[ohlcvd]\nsince = 2026-01-31\nretention_candles = 520w\n",
+            '3: retention_candles is "520w", but since is the date "2026-01-31"',
+        ),
         ("[ohlcvd]\nlog_level = warn\n", "did you mean WARNING?"),
         ("[ohlcvd]\nexchanges =\n", "exchanges is empty"),
         ("[ohlcvd]\nexchanges = , ,\n", "exchanges is empty"),
