@@ -26,7 +26,7 @@ from pathlib import Path
 from pythonjsonlogger.core import BaseJsonFormatter
 
 from ohlcvd.errors import ConfigError, PermissionRefused
-from ohlcvd.logfold import Folding, repeated
+from ohlcvd.logfold import FOLDS, Folding, repeated
 from ohlcvd.terminal import BOLD, DIM, RED, YELLOW, coloured, safe, wants_colour
 
 OWN_FIELDS = ("time", "level", "component", "message", "pid", "exception")
@@ -64,6 +64,10 @@ class ComponentLogger:
         """The story of a day."""
         self._log(logging.INFO, message, args, fields)
 
+    def recovered(self, message: str, /, *args: object, **fields: object) -> None:
+        """INFO: what a warning told of is over. Counted where it is repeated, as warnings are."""
+        self._log(logging.INFO, message, args, fields, folds=True)
+
     def warning(self, message: str, /, *args: object, **fields: object) -> None:
         """Something is not as it should be, and is being taken care of."""
         self._log(logging.WARNING, message, args, fields)
@@ -84,12 +88,14 @@ class ComponentLogger:
         """Whether a line of this level would be written."""
         return self._logger.isEnabledFor(level)
 
-    def _log(self, level: int, message: str, args: tuple[object, ...], fields: dict[str, object]) -> None:
+    def _log(
+        self, level: int, message: str, args: tuple[object, ...], fields: dict[str, object], *, folds: bool = False
+    ) -> None:
         if not self._logger.isEnabledFor(level):
             return
         exception = fields.pop("exc_info", None)
         exc_info = exception if isinstance(exception, BaseException) else bool(exception)
-        self._logger.log(level, message, *args, exc_info=exc_info, extra={_FIELDS: fields}, stacklevel=3)
+        self._logger.log(level, message, *args, exc_info=exc_info, extra={_FIELDS: fields, FOLDS: folds}, stacklevel=3)
 
 
 def get_component_logger(name: str) -> ComponentLogger:

@@ -3,8 +3,9 @@
 The first of its kind is written at once, always. What is the same but for its numbers, from the same component about
 the same things, is counted. The count is written, with the last one's text and fields, FOLD_S after the first and every
 FOLD_S from then on; where that hardly saves a line, at one or two a minute, every LONGEST_S. When none has come for
-QUIET_S, what was counted is written, and the next is a first again. INFO and DEBUG are never folded: each is an event.
-So is what the supervisor says of its processes, at the pace of its backoff.
+QUIET_S, what was counted is written, and the next is a first again. INFO and DEBUG are not folded: each is an event.
+So is what the supervisor says of its processes, at the pace of its backoff. But INFO that says that a failure is over
+(`FOLDS`) is folded, and told every LONGEST_S: what fails again and again recovers as often.
 
 Counts are written when anything is logged, when `flush` is called, and at the end; memory is bounded by KINDS.
 """
@@ -27,6 +28,9 @@ UNFOLDED = ("ohlcvd.supervisor",)
 # Fields that say what a line is about.
 IDENTITY = ("exchange", "symbol", "child", "server", "kind", "file", "task")
 
+# An attribute of records of INFO that are to be folded.
+FOLDS = "ohlcvd_folds"
+
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _NOTE = "ohlcvd_repeated"
 _FOLDED = "ohlcvd_folded"
@@ -40,6 +44,10 @@ class _Repeats:
     seen_s: float
     count: int = 0
     last: logging.LogRecord | None = None
+
+    def is_worth_a_line(self, length_s: float) -> bool:
+        """What is over can wait."""
+        return self.count >= length_s * WORTH_PER_S and self.last is not None and self.last.levelno >= logging.WARNING
 
 
 class Folding(logging.Filter):
@@ -68,8 +76,8 @@ class Folding(logging.Filter):
         if folded is None:
             with self._lock:
                 self.flush()
-                folds = record.levelno >= logging.WARNING and record.name not in UNFOLDED
-                folded = folds and self._is_repeated(record)
+                folds = record.levelno >= logging.WARNING or getattr(record, FOLDS, False)
+                folded = folds and record.name not in UNFOLDED and self._is_repeated(record)
             setattr(record, _FOLDED, folded)
         return not folded
 
@@ -87,7 +95,7 @@ class Folding(logging.Filter):
                 if everything or now_s - repeats.seen_s >= QUIET_S:
                     self._tell(repeats, now_s)
                     del self._kinds[kind]
-                elif length_s >= LONGEST_S or (length_s >= FOLD_S and repeats.count >= length_s * WORTH_PER_S):
+                elif length_s >= LONGEST_S or (length_s >= FOLD_S and repeats.is_worth_a_line(length_s)):
                     self._tell(repeats, now_s)
 
     def _is_repeated(self, record: logging.LogRecord) -> bool:

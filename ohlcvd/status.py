@@ -104,6 +104,8 @@ def _verdict(report: "StatusReport") -> _Line:
     if not markets:  # redis does not say; the pipes do
         live, streams = (sum(child.counters.get(name, 0) for child in report.children) for name in _STREAMS)
         said = f"{live} of {streams} streams are live"
+    elif unknown := _unknown(report):
+        said = f"{collected} of {len(markets)} known markets are collected; those of {unknown} are not known now"
     elif collected == len(markets):
         said = f"all {len(markets)} markets are collected"
     if parked:
@@ -113,7 +115,19 @@ def _verdict(report: "StatusReport") -> _Line:
     if not report.problems:
         return _Line(f"well: {said}", GREEN)
     count = len(report.problems)
-    return _Line(f"{count} problem{'s' if count > 1 else ''}: {said}", RED if collected < len(markets) else YELLOW)
+    problems = f"{count} problem{'s' if count > 1 else ''}" + (", but" if said.startswith("all") else ":")
+    return _Line(f"{problems} {said}", RED if collected < len(markets) else YELLOW)
+
+
+def _unknown(report: "StatusReport") -> str:
+    """The children of whose markets redis says nothing: their records go with them, or redis was away."""
+    told = {market.child for market in report.markets}
+    silent = [
+        child.name
+        for child in report.children
+        if child.name not in told and not (child.state == "streaming" and child.counters.get("streams") == 0)
+    ]
+    return " and ".join(silent)
 
 
 def _problems(report: "StatusReport") -> list[_Line]:

@@ -91,10 +91,25 @@ def test_no_first_of_its_kind_is_lost(tmp_path: Path, clock: Clock) -> None:
     assert len(lines_of(tmp_path)) == 9
 
 
-def test_information_is_never_folded(tmp_path: Path, clock: Clock) -> None:
+def test_information_is_not_folded_unless_it_says_that_a_failure_is_over(tmp_path: Path, clock: Clock) -> None:
     for _ in range(3):
         log.info("collected 5 trades")
     assert len(lines_of(tmp_path)) == 3
+    for second in range(30):
+        clock.now_s += 2.0
+        log.warning("it is away")
+        log.recovered("it answers again after %d s", second)
+    clock.now_s += 5.0
+    log.info("another minute")
+    assert [(line["level"], line["message"]) for line in lines_of(tmp_path)[3:]] == [
+        ("WARNING", "it is away"),
+        ("INFO", "it answers again after 0 s"),
+        ("WARNING", "it is away (repeated 29 times in 63 s)"),
+        ("INFO", "another minute"),
+    ]
+    clock.now_s += QUIET_S
+    flush_repeats()
+    assert messages(tmp_path)[-1] == "it answers again after 29 s (repeated 29 times in 183 s)"
 
 
 def test_counts_are_told_at_the_end_and_by_the_process_that_counted(tmp_path: Path, clock: Clock) -> None:

@@ -136,3 +136,12 @@ def test_durations_and_sizes() -> None:
     assert [duration(s) for s in seconds] == ["0s", "0s", "59s", "1m 0s", "1h 0m", "1d 1h", "10d 0h"]
     sizes = (None, 0, 900_000, 5 << 20, 46 << 20, 3 << 30)
     assert [size(count) for count in sizes] == ["-", "0 kB", "879 kB", "5.0 MB", "46 MB", "3.0 GB"]
+
+
+def test_markets_of_which_nothing_is_known_are_not_called_collected() -> None:
+    """Their record goes half a minute after their child; and it does not come while redis is away."""
+    kraken = tuple(market for market in MARKETS if market.child == "kraken")
+    gone = render(replace(REPORT, markets=kraken, problems=PROBLEMS[:1], not_collecting=())).splitlines()[1]
+    assert gone.startswith("1 problem: 2 of 2 known markets are collected; those of binance/1 are not known now")
+    all_there = replace(REPORT, not_collecting=(), problems=PROBLEMS[:1])
+    assert render(all_there).splitlines()[1].startswith("1 problem, but all 3 markets are collected")

@@ -152,7 +152,7 @@ class Link:
         away_s = asyncio.get_running_loop().time() - self._away_since
         dropped = self.dropped - self._dropped_before
         self._away_since = None
-        log.info(
+        log.recovered(
             "redis at %s answers again after %.1f s, %d publications were dropped meanwhile",
             self._server.name,
             away_s,

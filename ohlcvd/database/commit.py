@@ -219,7 +219,7 @@ class Committer:
 
     def _tell_back(self) -> None:
         if self.away_since_s is not None:
-            log.info(
+            log.recovered(
                 "postgresql takes rows again, storing what waited",
                 backlog=self._backlog(),
                 away_s=round(time.monotonic() - self.away_since_s, 1),

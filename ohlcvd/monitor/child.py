@@ -191,7 +191,7 @@ class Monitor:
                 log.warning("%s beats over its pipe but not in redis, which works; the supervisor is told", name)
         for name in self._stale:
             if name not in stale:
-                log.info("%s beats in redis again, or is gone", name)
+                log.recovered("%s beats in redis again, or is gone", name)
         self._stale = stale
 
     async def _watch_supervisor(self) -> None:

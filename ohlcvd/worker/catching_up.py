@@ -36,6 +36,7 @@ class CatchingUp:
         self._again_at_s = 0.0
         self._appended: dict[str, int] = {}  # rows by symbol, not told yet
         self._done: set[tuple[int, int]] = set()  # windows and instruments' ids
+        self._complete: Collection[Instrument] | None = None  # all of these are
 
     async def step(self, instruments: Collection[Instrument], venue_now_us: int, seconds: float) -> None:
         """Go on with the markets that were not compared since Redis was last found there, or did not take something."""
@@ -44,6 +45,9 @@ class CatchingUp:
             self._connection, self._dropped = self._cache.connections, self._cache.dropped
             self._again_at_s = loop.time() + AGAIN_S
             self._done.clear()
+            self._complete = None
+        if instruments == self._complete:
+            return
         until_s = loop.time() + seconds
         passes = [(window_us, instrument) for window_us in WINDOWS_US for instrument in instruments]
         for window_us, instrument in passes:
@@ -61,9 +65,10 @@ class CatchingUp:
                 symbol, reason = instrument.symbol, str(error)
                 self._log.warning("a stream in redis holds something else, left as it is", symbol=symbol, reason=reason)
             self._done.add((window_us, instrument.id))
+        self._complete = instruments
         if self._appended:
             rows, symbols = sum(self._appended.values()), len(self._appended)
-            self._log.info("rows that redis lacked are appended to its streams", rows=rows, symbols=symbols)
+            self._log.recovered("rows that redis lacked are appended to its streams", rows=rows, symbols=symbols)
             self._appended.clear()
 
     def _may_lack_more(self, now_s: float) -> bool:
