@@ -1,12 +1,14 @@
-"""Reading very much: rows as CSV straight out of COPY, in pieces of whole lines, never all of them in memory.
+"""Reading very much: rows as text straight out of COPY, in pieces of whole lines, never all of them in memory.
+
+They are CSV, or an object of JSON each, which the server makes several times as fast as Python would.
 
 Blocking, for commands and threads: psycopg's asynchronous COPY costs ten times as much per row. One statement, so all
 of it is of one moment. ServiceUnavailable when the database cannot be reached, or is lost on the way.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import psycopg
 
@@ -17,6 +19,8 @@ from ohlcvd.market import Kind
 
 # For those who may not know psycopg.
 Connection = psycopg.Connection[tuple[Any, ...]]
+
+Lines = Literal["csv", "json"]
 
 _PIECE_BYTES: Final = 256 * 1024
 _FAR_PAST_US: Final = 0
@@ -30,6 +34,18 @@ _MINUTES: Final = f"""SELECT ts, open, high, low, close, volume, trades,
     CASE source WHEN 'v' THEN 'venue' ELSE 'trades' END FROM ohlcvd.candles_1m WHERE {_MARKET}"""
 _LONGER: Final = """SELECT ts, open, high, low, close, volume, trades
     FROM ohlcvd.ohlcv(%(exchange)s, %(symbol)s, %(timeframe)s, %(since)s, %(until)s)"""
+
+# JSON text holds no character below the space: with these nothing is quoted or escaped a second time.
+_FORMATS: Final[dict[Lines, str]] = {
+    "csv": "FORMAT csv",
+    "json": r"FORMAT csv, QUOTE E'\x01', DELIMITER E'\x02'",
+}
+# What is not a text of its digits in JSON; `date` and `time` are ISO.
+_JSON: Final = {
+    "ts": """'"', {c}::date, 'T', {c}::time, 'Z"'""",
+    "trades": "coalesce({c}::text, 'null')",
+    "trade_id": "to_json({c})",
+}
 
 TRADE_COLUMNS: Final = ("ts", "trade_id", "price", "amount", "side")
 CANDLE_COLUMNS: Final = ("ts", "open", "high", "low", "close", "volume", "trades")
@@ -57,13 +73,15 @@ class Selection(NamedTuple):
         return MINUTE_COLUMNS if self.timeframe == "1m" else CANDLE_COLUMNS
 
 
-def csv_pieces(conninfo: str, selection: Selection) -> Iterator[bytes]:
-    """Whole lines of CSV, oldest row first, without a header.
+def read_pieces(conninfo: str, selection: Selection, lines: Lines = "csv") -> Iterator[bytes]:
+    """Whole lines, oldest row first, without a header.
 
-    Times are `2026-01-31 12:00:00+00`, in UTC and with as many decimals as they need; what is not known is empty.
+    In CSV, times are `2026-01-31 12:00:00+00`, in UTC and with as many decimals as they need; what is not known is
+    empty. In JSON they are `2026-01-31T12:00:00Z`, and prices and amounts text, so that no reader makes floats of them
+    unasked.
     """
     with connected(conninfo) as connection:
-        yield from pieces_over(connection, selection)
+        yield from pieces_over(connection, selection, lines)
 
 
 @contextmanager
@@ -78,8 +96,8 @@ def connected(conninfo: str) -> Iterator[Connection]:
             connection.close()
 
 
-def pieces_over(connection: Connection, selection: Selection) -> Generator[bytes, None, None]:
-    """The same as `csv_pieces`, one after the other over one connection."""
+def pieces_over(connection: Connection, selection: Selection, lines: Lines = "csv") -> Generator[bytes, None, None]:
+    """The same as `read_pieces`, one after the other over one connection."""
     parameters: dict[str, object] = {
         "exchange": selection.exchange,
         "symbol": selection.symbol,
@@ -91,7 +109,7 @@ def pieces_over(connection: Connection, selection: Selection) -> Generator[bytes
     # Looked up first: with the id itself the planner knows how many rows there are, and reads them in order.
     found = connection.execute(_INSTRUMENT, parameters).fetchone()
     parameters["instrument"] = found[0] if found else None
-    with connection.cursor() as cursor, cursor.copy(_query(selection).encode(), parameters) as copy:
+    with connection.cursor() as cursor, cursor.copy(_query(selection, lines).encode(), parameters) as copy:
         yield from _joined(copy)
 
 
@@ -127,7 +145,7 @@ def _end(pgconn: psycopg.pq.abc.PGconn) -> None:
             raise psycopg.errors.error_from_result(result)
 
 
-def _query(selection: Selection) -> str:
+def _query(selection: Selection, lines: Lines) -> str:
     columns = ", ".join(f"c{number}" for number in range(1, len(selection.columns) + 1))
     source, names, order = _LONGER, columns, ["c1"]
     if selection.kind == "trades":
@@ -141,4 +159,17 @@ def _query(selection: Selection) -> str:
         if not selection.first:
             newest = f"SELECT * FROM ({source}) AS r ({names}) ORDER BY {backward} LIMIT %(limit)s"
             query = f"SELECT * FROM ({newest}) AS n ORDER BY {forward}"
-    return f"COPY (SELECT {columns} FROM ({query}) AS q ORDER BY {forward}) TO STDOUT (FORMAT csv)"
+    shown = _shown(selection.columns, lines)
+    return f"COPY (SELECT {shown} FROM ({query}) AS q ORDER BY {forward}) TO STDOUT ({_FORMATS[lines]})"
+
+
+def _shown(names: Sequence[str], lines: Lines) -> str:
+    """What is on a line, of columns c1, c2, ..."""
+    numbers = range(1, len(names) + 1)
+    if lines == "json":
+        pairs: list[str] = []
+        for name, number in zip(names, numbers, strict=True):
+            value = _JSON.get(name, """'"', {c}, '"'""").format(c=f"c{number}")
+            pairs.append(f"""'{"," if pairs else "{"}"{name}":', {value}""")
+        return f"concat({', '.join(pairs)}, '}}')"
+    return ", ".join(f"c{number}" for number in numbers)

@@ -17,7 +17,7 @@ from typing import Any, Self, overload
 from ohlcvd.config import Config
 from ohlcvd.database import conninfo as connection_strings
 from ohlcvd.database.batch import Ordinals, Pending
-from ohlcvd.database.bulk import Selection, csv_pieces
+from ohlcvd.database.bulk import Selection, read_pieces
 from ohlcvd.database.errors import first_line
 from ohlcvd.database.migrate import migrate
 from ohlcvd.database.pool import Database
@@ -145,7 +145,7 @@ class OHLCVDatabase:
         selection = Selection(*market, kind, timeframe, _us(since, None), _us(until, None))
         conninfo = self._database.conninfo
         return await asyncio.to_thread(
-            lambda: frame_of(selection.columns, csv_pieces(conninfo, selection), exact=exact)
+            lambda: frame_of(selection.columns, read_pieces(conninfo, selection), exact=exact)
         )
 
     @property

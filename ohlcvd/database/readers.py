@@ -4,8 +4,10 @@ Order among trades of one time is the venue's: by id where ids are numbers, else
 Everything is given oldest first. ServiceUnavailable when the database cannot be reached.
 """
 
+import gc
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
@@ -27,11 +29,14 @@ _TRADE: Final = f"""SELECT {_TS_US}, coalesce(venue_id, trade_id::text), price::
     CASE side WHEN 'b' THEN 'buy' ELSE 'sell' END FROM ohlcvd.trades WHERE {_MARKET}"""
 _TRADES: Final = f"{_TRADE} ORDER BY ts, ordinal, trade_id"
 _RECENT_TRADES: Final = f"{_TRADE} ORDER BY ts DESC, ordinal DESC, trade_id DESC LIMIT %(limit)s"
-_CANDLE: Final = f"""SELECT {_TS_US}, open::text, high::text, low::text, close::text, volume::text, trades,
+# Exact for whole seconds, and a tenth of the time of numeric
+_MINUTE_US: Final = "date_part('epoch', ts)::bigint * 1000000"
+_CANDLE: Final = f"""SELECT {_MINUTE_US}, open::text, high::text, low::text, close::text, volume::text, trades,
     CASE source WHEN 'v' THEN 'venue' ELSE 'trades' END FROM ohlcvd.candles_1m WHERE {_MARKET}"""
 _CANDLES: Final = f"{_CANDLE} ORDER BY ts"
 _RECENT_CANDLES: Final = f"{_CANDLE} ORDER BY ts DESC LIMIT %(limit)s"
-_TIMEFRAME: Final = f"""SELECT {_TS_US}, open::text, high::text, low::text, close::text, volume::text, trades, 'venue'
+_TIMEFRAME: Final = f"""SELECT {_MINUTE_US}, open::text, high::text, low::text, close::text, volume::text, trades,
+    'venue'
     FROM ohlcvd.ohlcv(%(exchange)s, %(symbol)s, %(timeframe)s, %(since)s, %(until)s)"""
 _NEWEST: Final = """SELECT i.symbol,
     (SELECT (extract(epoch FROM max(ts)) * 1000000)::bigint FROM ohlcvd.trades t
@@ -66,16 +71,14 @@ async def recent_trades(
     database: Database, exchange: str, symbol: str, *, since_us: int | None = None, limit: int = 1_000
 ) -> list[Trade]:
     """The newest `limit` trades, or the first `limit` since `since_us`; oldest first."""
-    rows = await _some(database, (_TRADES, _RECENT_TRADES), exchange, symbol, since_us, limit)
-    return [Trade._make(row) for row in rows]
+    return await _some(database, (_TRADES, _RECENT_TRADES), exchange, symbol, since_us, limit, Trade._make)
 
 
 async def recent_candles(
     database: Database, exchange: str, symbol: str, *, since_us: int | None = None, limit: int = 500
 ) -> list[Candle]:
     """The newest `limit` one-minute candles, or the first `limit` since `since_us`; oldest first."""
-    rows = await _some(database, (_CANDLES, _RECENT_CANDLES), exchange, symbol, since_us, limit)
-    return [Candle._make(row) for row in rows]
+    return await _some(database, (_CANDLES, _RECENT_CANDLES), exchange, symbol, since_us, limit, Candle._make)
 
 
 async def candles_in(
@@ -92,8 +95,9 @@ async def candles_in(
     parameters = _parameters(exchange, symbol, since_us, until_us) | {"timeframe": timeframe}
     async with database.connection("reading candles") as connection:
         query = _CANDLES if timeframe == "1m" else _TIMEFRAME
-        rows = await (await connection.execute(query.encode(), parameters)).fetchall()
-    return [Candle._make(row) for row in rows]
+        cursor = await connection.execute(query.encode(), parameters)
+        with _many_objects():
+            return [Candle._make(row) for row in await cursor.fetchall()]
 
 
 def checked_timeframe(timeframe: str) -> None:
@@ -107,6 +111,18 @@ async def newest(database: Database, exchange: str, *, since_us: int = _FAR_PAST
     async with database.connection("reading the newest rows") as connection:
         cursor = await connection.execute(_NEWEST.encode(), {"exchange": exchange, "since": moment(since_us)})
         return [Newest(*row) for row in await cursor.fetchall()]
+
+
+@contextmanager
+def _many_objects() -> Iterator[None]:
+    """Python looks for cycles among objects as they become more. Ours have none, and it took half of the time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 async def _pages(
@@ -126,13 +142,16 @@ async def _pages(
 
 
 async def _some(
-    database: Database, queries: tuple[str, str], exchange: str, symbol: str, since_us: int | None, limit: int
-) -> list[tuple[Any, ...]]:
+    database: Database, queries: tuple[str, str], exchange: str, symbol: str, since_us: int | None, limit: int,
+    make: Callable[[tuple[Any, ...]], T],
+) -> list[T]:  # fmt: skip
     forward, backward = queries
     parameters = _parameters(exchange, symbol, since_us or _FAR_PAST_US, FAR_FUTURE_US) | {"limit": limit}
     query = backward if since_us is None else f"{forward} LIMIT %(limit)s"
     async with database.connection("reading rows") as connection:
-        rows = await (await connection.execute(query.encode(), parameters)).fetchall()
+        cursor = await connection.execute(query.encode(), parameters)
+        with _many_objects():
+            rows = [make(row) for row in await cursor.fetchall()]
     return rows if since_us is not None else rows[::-1]
 
 

@@ -20,7 +20,7 @@ from ohlcvd.database.bulk import Connection, Selection, connected, pieces_over
 from ohlcvd.database.inventory import bounds_of, gaps_of
 from ohlcvd.errors import PermissionRefused, ServiceUnavailable
 from ohlcvd.market import SECOND_US, Kind
-from ohlcvd.reading.read import FORMS, checked_address, copy_to
+from ohlcvd.reading.read import FORMS, LINES, checked_address, copy_to
 from ohlcvd.report.access import ask_database
 from ohlcvd.report.times import minute
 
@@ -100,7 +100,7 @@ def _kind_folder(selection: Selection) -> str:
 
 def _write(path: Path, form: str, connection: Connection, selection: Selection) -> bool:
     """Whether there was a row. The file is there under its name when all of it is on the disk."""
-    pieces = pieces_over(connection, selection)
+    pieces = pieces_over(connection, selection, LINES.get(form, "csv"))
     first = next(pieces, None)
     if first is None:
         return False

@@ -1,19 +1,16 @@
-"""Pieces of CSV made into what people and programs read, one piece after the other. Pure.
+"""Pieces of lines made into what people and programs read, one piece after the other. Pure.
 
-Every format has the same columns. Prices and amounts are the stored digits: in JSON as text, so that no reader makes
-floats of them unasked. Times are UTC.
+The lines are CSV, for `as_json` objects of JSON (`database.bulk`). Every format has the same columns. Prices and
+amounts are the stored digits, times UTC.
 """
 
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
-
-import orjson
 
 from ohlcvd.terminal import safe, table
 
-# What makes pieces of a format out of column names and pieces of CSV.
+# What makes pieces of a format out of column names and pieces of lines.
 Form = Callable[[Sequence[str], Iterable[bytes]], Iterator[bytes]]
 
 
@@ -29,16 +26,10 @@ def as_csv(columns: Sequence[str], pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def as_json(columns: Sequence[str], pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """One array with an object on each line."""
+    """One array with an object on each line. JSON holds no line ends but those between objects."""
     before = b"[\n"
-    counted = columns.index("trades") if "trades" in columns else None
     for piece in pieces:
-        rows: list[list[Any]] = [*rows_of(piece)]
-        for row in rows:
-            row[0] = row[0].replace(" ", "T").removesuffix("+00") + "Z"
-            if counted is not None:
-                row[counted] = int(row[counted]) if row[counted] else None
-        yield before + b",\n".join([orjson.dumps(dict(zip(columns, row, strict=True))) for row in rows])
+        yield before + piece[:-1].replace(b"\n", b",\n")
         before = b",\n"
     yield b"[]\n" if before == b"[\n" else b"\n]\n"
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import BinaryIO, Final
 
 from ohlcvd.config import Config
-from ohlcvd.database.bulk import Selection, csv_pieces
+from ohlcvd.database.bulk import Lines, Selection, read_pieces
 from ohlcvd.database.inventory import markets_of
 from ohlcvd.errors import UsageError
 from ohlcvd.reading import arrow, formats, plot
@@ -24,6 +24,8 @@ FORMS: Final[dict[str, Form]] = {
     "parquet": arrow.as_parquet,
     "arrow": arrow.as_arrow,
 }
+# Of what a format is made.
+LINES: Final[dict[str, Lines]] = {"json": "json"}
 BINARY: Final = ("parquet", "arrow")
 
 
@@ -40,7 +42,8 @@ def write(config: Config, selection: Selection, form: str) -> int:
         raise UsageError(f"{form} is not for a terminal: send it into a file, > {selection.kind}.{form}")
     address = checked_address(config, selection.exchange, selection.symbol)
     sys.stdout.flush()
-    return copy_to(sys.stdout.buffer, FORMS[form](selection.columns, csv_pieces(address, selection)))
+    lines = read_pieces(address, selection, LINES.get(form, "csv"))
+    return copy_to(sys.stdout.buffer, FORMS[form](selection.columns, lines))
 
 
 def copy_to(file: BinaryIO, pieces: Iterable[bytes]) -> int:
@@ -60,7 +63,7 @@ def draw(config: Config, selection: Selection) -> str:
     fits = plot.columns_for(width)
     limit = fits if selection.limit is None else min(fits, selection.limit)
     newest = selection._replace(limit=limit, first=False)
-    rows = [row for piece in csv_pieces(address, newest) for row in formats.rows_of(piece)]
+    rows = [row for piece in read_pieces(address, newest) for row in formats.rows_of(piece)]
     name = f"{selection.exchange} {selection.symbol} {selection.timeframe}"
     if not rows:
         return f"{name}: no candles are stored in this time"

@@ -1,6 +1,7 @@
 """Reading back: rows in stored digits and venue order, the views for people, candles of any timeframe."""
 
 import asyncio
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -22,11 +23,12 @@ from ohlcvd.database import (
     recent_trades,
     trades_of,
 )
-from ohlcvd.database.bulk import Selection, connected, csv_pieces, pieces_over
+from ohlcvd.database.bulk import Selection, connected, pieces_over, read_pieces
 from ohlcvd.database.conninfo import embedded
 from ohlcvd.embedded import EmbeddedServer
 from ohlcvd.errors import ServiceUnavailable, UsageError
 from ohlcvd.market import MINUTE_US, TIMEFRAMES_S, Candle, Instrument, Trade
+from ohlcvd.reading.formats import as_json
 from tests.database.support import NOON_US, candle, made_of, query, trade, trades, writing
 
 MARKET = ("kraken", "BTC/USD")
@@ -259,6 +261,37 @@ def test_the_newest_candles_are_found_without_reading_all_of_them(database_url: 
         assert "Sort" not in plan
 
 
+async def test_json_has_the_digits_and_ids_that_are_stored(database_url: str) -> None:
+    ids = ["7", "007", 'a,"b', "back\\slash", "\u20ac \U0001d11e", "}", "Z"]
+    digits = ["100.50", "0.00010000", "123456789.123456789012345678", "1"]
+    times = [NOON_US, NOON_US + 250_000, NOON_US + 250_001]
+    trades = [
+        Trade(times[n % 3], one, digits[n % 4], digits[-1 - n % 4], "sell" if n % 2 else "buy")
+        for n, one in enumerate(ids)
+    ]
+    async with OHLCVDatabase(*MARKET, conninfo=database_url) as db:
+        await db.store_trades(trades)
+        await db.store_candles([candle(0, "101.50"), candle(2, "101", trades=None, source="trades")])
+        stored = await db.get_trades()
+        unbounded, bounded = await db.get_candles(), await db.get_candles(since=0, until=NOON_US + MINUTE_US)
+        assert (unbounded, bounded) == (await db.get_recent_candles(), unbounded[:1])
+        hours = await db.get_candles(timeframe="1h")
+        assert hours == await db.get_candles(timeframe="1h", since=NOON_US, until=NOON_US + 60 * MINUTE_US)
+    assert sorted(stored) == sorted(trades)
+    text = b"".join(read_pieces(database_url, Selection(*MARKET, "trades"), "json"))
+    rows = [json.loads(line) for line in text.splitlines()]
+    assert [(row["trade_id"], row["price"], row["amount"], row["side"]) for row in rows] == [one[1:] for one in stored]
+    assert [row["ts"] for row in rows[::3]] == [f"2026-03-01T12:00:00{part}Z" for part in ("", ".25", ".250001")]
+    found = json.loads(b"".join(as_json((), read_pieces(database_url, Selection(*MARKET, "candles"), "json"))))
+    assert found[0] == {
+        "ts": "2026-03-01T12:00:00Z", "open": "100", "high": "110", "low": "90", "close": "101.50", "volume": "12.5",
+        "trades": 7, "source": "venue",
+    }  # fmt: skip
+    assert (found[1]["trades"], found[1]["source"]) == (None, "trades")
+    (hour,) = json.loads(b"".join(as_json((), read_pieces(database_url, Selection(*MARKET, "candles", "1h"), "json"))))
+    assert hour["volume"] == "25.0"
+
+
 @pytest.mark.parametrize("how", ["pg_terminate_backend", "pg_cancel_backend"])
 def test_rows_that_are_cut_off_do_not_look_complete(database_url: str, how: str) -> None:
     asyncio.run(migrate(database_url))
@@ -269,7 +302,7 @@ def test_rows_that_are_cut_off_do_not_look_complete(database_url: str, how: str)
                SELECT i.id, timestamptz '2026-01-01 00:00+00' + n * interval '1 minute', 1, 2, 1, 2, 3, 'v'
                  FROM ohlcvd.instruments AS i, generate_series(1, 60000) AS n"""
         )
-        pieces = csv_pieces(database_url, Selection(*MARKET, "candles"))
+        pieces = read_pieces(database_url, Selection(*MARKET, "candles"))
         assert next(pieces).endswith(b"venue\n")
         of_the_reader = "datname = current_database() AND application_name = 'ohlcvd reading'"
         cut = connection.execute(f"SELECT {how}(pid) FROM pg_stat_activity WHERE {of_the_reader}".encode())

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from ohlcvd.database import Database, candles_in, recent_candles
-from ohlcvd.database.bulk import Selection, csv_pieces
+from ohlcvd.database.bulk import Selection, read_pieces
 from ohlcvd.database.migrate import migrate, migrations
 from ohlcvd.market import MINUTE_US, Candle, Instrument
 from tests.database.support import NOON_US, candle, made_of, query, writing
@@ -174,7 +174,7 @@ async def test_very_much_comes_in_pieces_of_whole_lines(database: Database, inst
     async with writing(database) as writer:
         writer.add_candles(instrument, [candle(minute) for minute in range(10_000)])
         assert await writer.drain(60)
-    pieces = list(csv_pieces(database.conninfo, Selection("kraken", "BTC/USD", "candles")))
+    pieces = list(read_pieces(database.conninfo, Selection("kraken", "BTC/USD", "candles")))
     assert len(pieces) > 1
     assert all(piece.endswith(b"\n") for piece in pieces)
     assert sum(piece.count(b"\n") for piece in pieces) == 10_000
