@@ -19,7 +19,7 @@ from ohlcvd.simulator.listings import binance_listings
 
 _BATCH = 10_000
 _STREAMS = 200  # of a connection
-_TABLE = """
+TABLE = """
 CREATE TABLE floor_trades (
     ts timestamptz NOT NULL, trade_id bigint NOT NULL, instrument_id integer NOT NULL, side "char" NOT NULL,
     price numeric NOT NULL, amount numeric NOT NULL, venue_id text, ordinal integer,
@@ -31,7 +31,7 @@ async def collect(url: str, dsn: str, symbols: int, trades: int) -> float:
     """Processor seconds for all `trades`."""
     names = [listing.id for listing in binance_listings(symbols)]
     connection = await psycopg.AsyncConnection.connect(dsn, autocommit=True)
-    await connection.execute(_TABLE)
+    await connection.execute(TABLE)
     floor = _Floor({name: number for number, name in enumerate(names)}, trades)
     async with aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
         storing = group.create_task(_store(connection, floor.queue, trades))

@@ -4,20 +4,22 @@ on a line.
 It speaks the exchange's protocol through the simulator's own venue classes, but its trades are made of one counter and
 written to the socket directly, many frames in one piece, so that the generator is never what is measured.
 
-With HISTORY, its REST interface has so many trades of each symbol, all of the hour before it began; with "candles"
-instead of a number it has candles of every minute there ever was (Binance only).
+With HISTORY, its REST interface has so many trades of each symbol, the same of each, all of the hour before it began,
+as texts that are made before anybody asks; with "candles" instead of a number it has candles of every minute there ever
+was (Binance only).
 
 POST /control/run {"trades", "rate"}: sends so many to the latest client, at so many a second (0: as fast as the socket
 takes them), one symbol after the other, each symbol's ids counting on. Answers when all are written with the number of
 all that were ever sent.
-GET /control/sent: {symbol: last id} and the number of subscriptions. GET /control/times: [[symbol, id, seconds since
-1970]], when each was written, of the last paced run.
+GET /control/sent: {symbol: last id}, the number of subscriptions, how many pages of history were asked for.
+GET /control/times: [[symbol, id, seconds since 1970]], when each was written, of the last paced run.
 """
 
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
 
 from aiohttp import web
@@ -42,11 +44,13 @@ class Load:
         is_kraken = exchange == "kraken"
         listings = kraken_listings(symbols) if is_kraken else binance_listings(symbols)
         kind: type[Venue] = KrakenVenue if is_kraken else BinanceVenue
-        tape = RecordedTape(list(_past(history)))
+        trades = list(_past(history))
+        tape, self.past = RecordedTape(trades), _Past(trades)
         start_us = time.time_ns() // 60_000_000_000 * 60_000_000
         self.venue = kind(listings, lambda symbol: tape, SystemClock(), start_us=start_us, live=False)
         self.last = {listing.symbol: history for listing in listings}
         self.sent = 0
+        self.asked = 0
         self.times: list[tuple[str, int, float]] = []
         self._turns = cycle(listings)
         self._trades_per_frame = KRAKEN_TRADES_PER_FRAME if is_kraken else 1
@@ -98,6 +102,28 @@ class Load:
         return number
 
 
+class _Past:
+    """The aggregate trades of every symbol before the generator began: rows of text, oldest first."""
+
+    def __init__(self, trades: list[RecordedTrade]) -> None:
+        self._times_ms = [one.ts_ns // 1_000_000 for one in trades]
+        self._rows = [
+            f'{{"a":{one.id},"p":"{one.price}","q":"{one.amount}","f":{one.id},"l":{one.id},"T":{time_ms},'
+            f'"m":{"false" if one.is_buy else "true"},"M":true}}'
+            for one, time_ms in zip(trades, self._times_ms, strict=True)
+        ]
+
+    def answer(self, query: Mapping[str, str]) -> str | None:
+        """A page; None when it would reach into what the generator sends."""
+        limit = int(query.get("limit", 500))
+        if "fromId" in query:
+            start = max(1, int(query["fromId"])) - 1
+        else:
+            start = bisect_left(self._times_ms, int(query.get("startTime", 0)))
+        rows = self._rows[start : start + limit]
+        return f"[{','.join(rows)}]" if len(rows) == limit else None
+
+
 def _past(trades: int) -> Iterator[RecordedTrade]:
     """The last hour's, ids from 1 on."""
     now_ns = time.time_ns()
@@ -146,7 +172,7 @@ async def _serve(exchange: str, symbols: str, history: str = "0") -> None:
         return web.json_response({"sent": load.sent})
 
     async def sent(request: web.Request) -> web.Response:
-        return web.json_response({"symbols": load.last, "subscribed": _subscribed(load.venue)})
+        return web.json_response({"symbols": load.last, "subscribed": _subscribed(load.venue), "asked": load.asked})
 
     async def times(request: web.Request) -> web.Response:
         return web.json_response({"times": load.times})
@@ -154,8 +180,22 @@ async def _serve(exchange: str, symbols: str, history: str = "0") -> None:
     app = web.Application()
     app.add_routes([web.post("/control/run", run), web.get("/control/sent", sent), web.get("/control/times", times)])
     routes = dict(load.venue.routes())
+    ask = routes.get("/api/v3/aggTrades")
+
+    async def candles(request: web.Request) -> web.StreamResponse:
+        load.asked += 1
+        return await _klines(request)
+
+    async def trades(request: web.Request) -> web.StreamResponse:
+        load.asked += 1
+        text = load.past.answer(request.query)
+        assert ask is not None
+        return await ask(request) if text is None else web.Response(text=text, content_type="application/json")
+
     if history == "candles":
-        routes["/api/v3/klines"] = _klines
+        routes["/api/v3/klines"] = candles
+    elif history != "0":
+        routes["/api/v3/aggTrades"] = trades
     app.add_routes([web.get(f"/{exchange}{path}", handler) for path, handler in routes.items()])
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()

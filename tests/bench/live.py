@@ -1,5 +1,6 @@
 """From the wire to the COMMIT: trades per processor second beside the floor, and how long one trade takes."""
 
+import json
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 import psycopg
 
+from ohlcvd.cache.keys import stream_key
 from tests.bench.results import Result, percentile
 from tests.bench.rig import COLLECTOR_CORE, Generator, Rig, count, cpu_s, pinned
 from tests.process.harness import Daemon, environment, wait_for
@@ -22,7 +24,7 @@ LATENCY_S = 20
 def throughput(rig: Rig, exchange: str, symbols: int) -> Result:
     """Every trade stored, and what each cost the child."""
     floor = _floor(rig, symbols)
-    spent, took = _collected(rig, exchange, symbols)
+    spent, took = collected(rig, exchange, symbols)
     return Result(
         f"live {exchange} {symbols} symbols", TRADES / spent, "trades/CPU-s", AIM_PER_CPU_S,
         reference=floor, ratio_goal=FLOOR_SHARE, note=f"{TRADES / took:,.0f} trades/s on the clock",
@@ -33,14 +35,14 @@ def growth(rig: Rig) -> Iterator[Result]:
     """What a trade costs among ever more symbols and ever more processes, beside what it costs among ten in one."""
     few_us = None
     for symbols, children in ((10, 1), (100, 1), (1000, 1), (3000, 1), (100, 5), (100, 20)):
-        spent, _ = _collected(rig, "binance", symbols, children)
+        spent, _ = collected(rig, "binance", symbols, children)
         cost_us = spent / TRADES * 1e6
         few_us = few_us or cost_us
         name = f"growth, {symbols} symbols" + (f", {children} children" if children > 1 else "")
         yield Result(name, cost_us, "us/trade", few_us * GROWTH, "less", reference=few_us)
 
 
-def _collected(rig: Rig, exchange: str, symbols: int, children: int = 1) -> tuple[float, float]:
+def collected(rig: Rig, exchange: str, symbols: int, children: int = 1) -> tuple[float, float]:
     """Processor seconds of the children for TRADES trades at full speed, and seconds on the clock."""
     with rig.generator(exchange, str(symbols)) as load, rig.database() as dsn:
         names = list(load.get("sent")["symbols"])
@@ -65,9 +67,11 @@ def _floor(rig: Rig, symbols: int) -> float:
             return TRADES / float(process.stdout.readline())
 
 
-def latency(rig: Rig, rate: int, goals_ms: Mapping[str, float], *, history: int = 0) -> Iterator[Result]:
+def latency(
+    rig: Rig, rate: int, goals_ms: Mapping[str, float], *, history: int = 0, published_ms: float | None = None
+) -> Iterator[Result]:
     """Written to the socket by the exchange until committed, as the server's own commit times say. With `history`, so
-    many trades of each symbol are fetched and stored at the same time."""
+    many trades of each symbol are fetched and stored at the same time. `published_ms`: the goal from there to Redis."""
     with rig.generator("binance", "20", str(history)) as load, rig.database() as dsn:
         names = list(load.get("sent")["symbols"])
         since = "2h" if history else "0"
@@ -77,15 +81,35 @@ def latency(rig: Rig, rate: int, goals_ms: Mapping[str, float], *, history: int 
             fetched = count(dsn, below=history)
             _run_whole(load, daemon, rate * LATENCY_S, rate, history)
             fetched = count(dsn, below=history) - fetched
-            waits = sorted(_waits_ms(load, daemon))
+            committed = _commit_times(daemon)
+            sent = {(symbol, number): at for symbol, number, at in load.get("times")["times"]}
+            waits = sorted((committed[one] - at) * 1000 for one, at in sent.items())
+            if published_ms is not None:
+                yield _publication(daemon, names, committed, rate, published_ms)
     note = f"{len(waits):,} trades" + (f", beside them {fetched:,} of history" if history else "")
     for name, goal_ms in goals_ms.items():
         value = percentile(waits, int(name[1:]) / 100)
         yield Result(f"latency {name} at {rate}/s", value, "ms", goal_ms, "less", note=note)
 
 
-def _waits_ms(load: Generator, daemon: Daemon) -> Iterator[float]:
-    sent = {(symbol, number): at for symbol, number, at in load.get("times")["times"]}
+def _publication(
+    daemon: Daemon, symbols: list[str], committed: Mapping[tuple[str, int], float], rate: int, goal_ms: float
+) -> Result:
+    """From the COMMIT until Redis had the row, as the entry's own id says: milliseconds, counted to their end."""
+    waits: list[float] = []
+    with daemon.redis() as client:
+        for symbol in symbols:
+            entries: list[tuple[bytes, dict[bytes, bytes]]] = client.xrange(stream_key("trades", "binance", symbol))
+            for entry, fields in entries:
+                at = (int(entry.partition(b"-")[0]) + 1) / 1000
+                waits += [(at - committed[symbol, int(row[0])]) * 1000 for row in json.loads(fields[b"rows"])]
+    waits.sort()
+    value, note = percentile(waits, 0.99), f"{len(waits):,} trades"
+    return Result(f"publication p99 at {rate}/s", value, "ms", goal_ms, "less", note=f"after the COMMIT, {note}")
+
+
+def _commit_times(daemon: Daemon) -> dict[tuple[str, int], float]:
+    """When each trade was committed, by symbol and id: seconds since 1970."""
     with psycopg.connect(daemon.dsn, autocommit=True) as connection:
         rows = connection.execute(
             """
@@ -93,9 +117,7 @@ def _waits_ms(load: Generator, daemon: Daemon) -> Iterator[float]:
             FROM ohlcvd.trades JOIN ohlcvd.instruments ON instruments.id = instrument_id
             """
         )
-        for symbol, number, committed in rows:
-            if (symbol, number) in sent:
-                yield (committed - sent[symbol, number]) * 1000
+        return {(symbol, number): committed for symbol, number, committed in rows}
 
 
 def _wait_subscribed(load: Generator, streams: int) -> None:

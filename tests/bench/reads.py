@@ -1,4 +1,4 @@
-"""A year of one symbol's minutes, read as longer candles through `ohlcvd.ohlcv()`: milliseconds to the last row."""
+"""A year of one symbol's minutes: read as longer candles through `ohlcvd.ohlcv()`, and all of them; to the last row."""
 
 import asyncio
 import time
@@ -6,12 +6,16 @@ from collections.abc import Iterator
 
 import psycopg
 
+from ohlcvd.database import OHLCVDatabase
+from ohlcvd.database.bulk import Selection, read_pieces
 from ohlcvd.database.migrate import migrate
+from ohlcvd.reading.formats import as_csv
 from tests.bench.results import Result
 from tests.bench.rig import Rig
 
 MINUTES = 365 * 1440
 _TIMES = 7  # the middle one counts
+_TIMES_OF_ALL = 3
 
 _YEAR = """
 INSERT INTO ohlcvd.candles_1m (ts, instrument_id, source, open, high, low, close, volume, trades)
@@ -40,6 +44,33 @@ def reads(rig: Rig) -> Iterator[Result]:
             ):
                 took_ms = _middle_ms(connection, query, words, rows)
                 yield Result(f"read {name}", took_ms, "ms", goal_ms, "less", note=f"{rows:,} rows into Python")
+        took_s = asyncio.run(_into_python(dsn))
+        yield Result("read a year of minutes", took_s, "s", 1.0, "less", note=f"{MINUTES:,} candles, get_candles()")
+        took_s = _into_csv(dsn)
+        yield Result("read a year as CSV", took_s, "s", 1.0, "less", note="what `candles --format csv` writes")
+
+
+async def _into_python(dsn: str) -> float:
+    async with OHLCVDatabase("binance", "BTC/USDT", conninfo=dsn) as database:
+        took: list[float] = []
+        for _ in range(_TIMES_OF_ALL):
+            began = time.perf_counter()
+            found = len(await database.get_candles())
+            took.append(time.perf_counter() - began)
+            if found != MINUTES:
+                raise RuntimeError(f"{found} candles instead of {MINUTES}")
+    return sorted(took)[_TIMES_OF_ALL // 2]
+
+
+def _into_csv(dsn: str) -> float:
+    selection, took = Selection("binance", "BTC/USDT", "candles"), []
+    for _ in range(_TIMES_OF_ALL):
+        began = time.perf_counter()
+        lines = sum(piece.count(b"\n") for piece in as_csv(selection.columns, read_pieces(dsn, selection)))
+        took.append(time.perf_counter() - began)
+        if lines != MINUTES + 1:
+            raise RuntimeError(f"{lines} lines instead of {MINUTES} and a header")
+    return sorted(took)[_TIMES_OF_ALL // 2]
 
 
 def _middle_ms(

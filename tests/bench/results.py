@@ -18,6 +18,7 @@ class Result:
     reference: float | None = None
     ratio_goal: float | None = None  # of value to reference, where that is what counts
     note: str = ""
+    is_optional: bool = False  # no fault if it could not be measured
 
     @property
     def ratio(self) -> float | None:
