@@ -95,6 +95,7 @@ class Roster:
         self._listed: dict[str, bool] = {}
         self._absent: dict[str, int] = {}  # symbols that were traded, and how many answers in a row do not say so
         self._parked: set[str] = set()
+        self._lacks: tuple[object, bool] = (None, False)  # of what is wanted, whether something is not listed
 
     def read(self, listed: Mapping[str, bool]) -> None:
         """The exchange has said what it lists, and whether that is traded now."""
@@ -105,6 +106,7 @@ class Roster:
             else:
                 self._absent[symbol] = self._absent.get(symbol, 0) + 1
         self._listed = dict(listed)
+        self._lacks = (None, False)
 
     def decide(self, collected: Collection[str], is_trading: Callable[[str], bool]) -> Decision:
         """What is to be collected, coming from `collected`. `is_trading`: it had trades lately, whatever is listed."""
@@ -122,6 +124,16 @@ class Roster:
         return Decision(sorted(mine - gone), wanted.unlisted, sorted(mine & gone), len(wanted.symbols) - len(gone))
 
     @property
+    def wanted(self) -> tuple[tuple[str, ...], ...]:
+        """What people want, as they say it."""
+        return self.configured, self.added, self.removed
+
+    @property
+    def has_absent(self) -> bool:
+        """Whether a market that was traded seems not to be."""
+        return bool(self._absent)
+
+    @property
     def has_doubts(self) -> bool:
         """Whether a market seems to be gone, and another answer has to tell."""
         return any(times < self.BELIEVED_AFTER for times in self._absent.values())
@@ -130,4 +142,10 @@ class Roster:
     def follows_listing(self) -> bool:
         """Whether a change of the listing may change what is collected, beyond the loss of a market."""
         globs = any(is_glob(pattern) for pattern in (*self.configured, *self.added) if not pattern.startswith("!"))
-        return globs or bool(choose(self.configured, self._listed, self.added, self.removed).unlisted)
+        return globs or self._lacks_one()
+
+    def _lacks_one(self) -> bool:
+        if self._lacks[0] != self.wanted:
+            unlisted = choose(self.configured, self._listed, self.added, self.removed).unlisted
+            self._lacks = self.wanted, bool(unlisted)
+        return self._lacks[1]

@@ -98,7 +98,7 @@ class Fetching:
             [instrument],
             goal.repairs,
             self._history,
-            self._writer,
+            self._writer.history,
             self._book,
             rules=rules_of(goal.exchange),
             live_from_us=lambda _instrument, _kind: goal.upper_us,

@@ -51,6 +51,7 @@ HEARTBEAT = "ohlcvd:heartbeat:"
 MARKETS = "ohlcvd:markets:"
 FORMING = "ohlcvd:candle:"
 
+_ONLY_JSON = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_DATACLASS
 _TS_US = itemgetter(0)
 _TRADE_ROW = itemgetter(1, 0, 2, 3, 4)
 
@@ -87,7 +88,10 @@ def set_json(key: str, document: object, expires_s: int) -> Command:
 
 def compact(document: object) -> str:
     """JSON without spaces. What JSON does not know becomes its str(): a heartbeat must not fail for a Path in it."""
-    return json.dumps(document, separators=(",", ":"), default=str)
+    try:
+        return orjson.dumps(document, option=_ONLY_JSON).decode()  # a tenth of json's time
+    except TypeError:
+        return json.dumps(document, separators=(",", ":"), default=str)
 
 
 def newest_us(publication: Publication) -> int:

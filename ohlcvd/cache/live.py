@@ -80,21 +80,21 @@ class LiveCache:
     ) -> None:
         await self.close()
 
-    async def heartbeat(self, document: Mapping[str, object]) -> None:
-        await self._link.request([keys.set_json(keys.HEARTBEAT + self.child, dict(document), keys.HEARTBEAT_S)])
-
-    async def markets(self, document: Mapping[str, object]) -> None:
-        """{symbol: {...}}: the state of each market of this child."""
-        await self._link.request([keys.set_json(keys.MARKETS + self.child, dict(document), keys.MARKETS_S)])
-
-    async def forming(self, candles: Mapping[str, Candle]) -> None:
-        """The candles of the running minute, by symbol; those that did not change need not be sent again."""
-        await self._link.request(
-            [
-                keys.set_json(keys.forming_key(self.exchange, symbol), candle._asdict(), keys.FORMING_S)
-                for symbol, candle in candles.items()
-            ]
-        )
+    async def heartbeat(
+        self,
+        document: Mapping[str, object],
+        forming: Mapping[str, Candle] | None = None,
+        markets: Mapping[str, object] | None = None,
+    ) -> None:
+        """All that is told with a beat, in one round trip: the beat; the candles of the running minute, by symbol
+        (those that did not change need not be sent again); and {symbol: {...}}, the state of each market."""
+        commands = [keys.set_json(keys.HEARTBEAT + self.child, document, keys.HEARTBEAT_S)]
+        for symbol, candle in (forming or {}).items():
+            commands.append(keys.set_json(keys.forming_key(self.exchange, symbol), candle._asdict(), keys.FORMING_S))
+        if markets is not None:
+            commands.append(keys.set_json(keys.MARKETS + self.child, markets, keys.MARKETS_S))
+        for start in range(0, len(commands), _COMMANDS_AT_ONCE):
+            await self._link.request(commands[start : start + _COMMANDS_AT_ONCE])
 
     async def publish(self, publication: keys.Publication) -> None:
         """Appends committed rows to the streams. Calls are published in the order in which they are made."""

@@ -8,7 +8,7 @@ float in one protocol, a text in another), so a numeric id within 1 ms counts as
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import groupby
+from itertools import groupby, repeat
 from operator import itemgetter
 
 from ohlcvd import coverage
@@ -22,7 +22,8 @@ SAME_TRADE_US = 1_000
 
 Claim = tuple[Instrument, Kind]
 
-_market = itemgetter(0)
+_market = itemgetter(0)  # of a row
+_ts_us, _venue_id = itemgetter(0), itemgetter(1)  # of a trade
 
 
 @dataclass
@@ -72,9 +73,9 @@ class Pending:
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade], ordinals: Ordinals) -> None:
         instrument_id = instrument.id
         self._instruments[instrument_id] = instrument
-        numbers = whole_numbers([trade.id for trade in trades])
+        numbers = whole_numbers([*map(_venue_id, trades)])
         if numbers is not None and self._are_first(instrument_id, numbers, trades):  # nearly always
-            self.rows += [(instrument_id, number, None, trade) for number, trade in zip(numbers, trades, strict=True)]
+            self.rows += zip(repeat(instrument_id), numbers, repeat(None), trades, strict=False)
             return
         for trade in trades:
             trade_id, is_number = split_id(trade.id)
@@ -131,7 +132,7 @@ class Pending:
     def _are_first(self, instrument_id: int, trade_ids: Sequence[int], trades: Sequence[Trade]) -> bool:
         """Whether none of these is in the batch yet, nor twice among them; if so they now are."""
         seen = self._seen.setdefault(instrument_id, {})
-        new = {trade_id: trade.ts_us for trade_id, trade in zip(trade_ids, trades, strict=True)}
+        new = dict(zip(trade_ids, map(_ts_us, trades), strict=True))
         if len(new) < len(trades) or not seen.keys().isdisjoint(new):
             return False
         seen.update(new)

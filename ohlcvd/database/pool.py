@@ -213,10 +213,3 @@ class Database:
             row = await (await connection.execute(query, (instrument_id, kind, from_us))).fetchone()
         assert row is not None
         return int(row[0])
-
-    async def wants(self, instrument_ids: Sequence[int]) -> list[tuple[int, Kind, int]]:
-        """(instrument, kind, since when) for all of these markets of which history is wanted."""
-        query = """SELECT instrument_id, kind, (extract(epoch FROM wanted_from) * 1000000)::bigint
-                     FROM ohlcvd.coverage WHERE instrument_id = ANY(%s) AND wanted_from IS NOT NULL"""
-        async with self.connection("reading what is wanted") as connection:
-            return await (await connection.execute(query, (list(instrument_ids),))).fetchall()

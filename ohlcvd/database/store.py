@@ -94,6 +94,16 @@ SELECT w.instrument_id, (extract(epoch FROM newest.ts) * 1000000)::bigint,
                       WHERE t.instrument_id = w.instrument_id AND t.ts >= %(since)s) AS newest"""
 
 
+# Whether anything is stored where history is about to go.
+_NEAR: Final = f"""
+SELECT FROM unnest(%s, %s, %s) AS n (instrument_id, oldest, newest)
+ WHERE EXISTS (
+       SELECT FROM ohlcvd.trades t
+        WHERE t.instrument_id = n.instrument_id
+          AND t.ts BETWEEN n.oldest - interval '{SAME_TRADE_US} us' AND n.newest + interval '{SAME_TRADE_US} us'
+          AND t.ts BETWEEN %s AND %s) LIMIT 1""".encode()
+
+
 class RowRefused(Exception):
     """A value that PostgreSQL's types cannot hold, found before anything was sent."""
 
@@ -145,6 +155,11 @@ class Storing:
             await self._prepare(connection, work.rows, batch)
             if not careful:
                 fresh, doubtful = self._high_water.split(work.rows, batch)
+                if doubtful and not await _any_near(connection, doubtful):
+                    fresh, doubtful = work.rows, ()
+        if not (work.rows or work.candles or work.uncovered):  # one statement is a transaction by itself
+            await cover(connection, work.covered)
+            return Stored()
         try:
             async with connection.transaction():
                 stored = Stored(trades=len(fresh))
@@ -186,6 +201,16 @@ class Storing:
             self._high_water.found(instrument_id, found)
 
 
+async def _any_near(connection: AsyncConnection[Any], rows: Sequence[TradeRow]) -> bool:
+    """Whether one of these trades might be stored already: anything of its market is, between the first and last."""
+    found = extents(rows)
+    oldest, newest = [one.oldest_us for one in found.values()], [one.newest_us for one in found.values()]
+    parameters = encode.int4_array(found), encode.timestamp_array(oldest), encode.timestamp_array(newest)
+    bounds = (_moment(min(oldest) - SAME_TRADE_US), _moment(max(newest) + SAME_TRADE_US))
+    # Not prepared: a generic plan would look through every partition.
+    return bool((await connection.execute(_NEAR, (*parameters, *bounds), prepare=False)).rowcount)
+
+
 async def _copy(connection: AsyncConnection[Any], rows: Sequence[TradeRow]) -> None:
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         await copy.write(encode.COPY_HEAD)
@@ -213,8 +238,7 @@ async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int,
             encode.int8_array(trades),
             encode.int4_array(instruments),
             encode.char_array("v" if source == "venue" else "t" for source in sources),
-            *map(encode.price_array, (opens, highs, lows, closes)),
-            encode.numeric_array(volumes),
+            *map(encode.numeric_array, (opens, highs, lows, closes, volumes)),
         ),
     )
     row = await cursor.fetchone()

@@ -1,10 +1,11 @@
-"""What is wanted and what is covered of many markets at once: two questions, however many there are."""
+"""What is wanted and what is covered of many markets at once: one or two questions, however many there are."""
 
 from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
 from ohlcvd.coverage import Range
 from ohlcvd.database.pool import Database
+from ohlcvd.database.symbols import Exchange, Symbol
 from ohlcvd.market import Kind
 
 # In one order everywhere, so that two processes cannot lock each other out.
@@ -19,6 +20,14 @@ SELECT instrument_id, kind, (extract(epoch FROM wanted_from) * 1000000)::bigint,
        array(SELECT (extract(epoch FROM lower(r)) * 1000000)::bigint FROM unnest(covered) r ORDER BY 1),
        array(SELECT (extract(epoch FROM upper(r)) * 1000000)::bigint FROM unnest(covered) r ORDER BY 1)
   FROM ohlcvd.coverage WHERE instrument_id = ANY(%s)"""
+# Asked again and again by every process, so all in one.
+_ASKED_FOR: Final = b"""
+SELECT symbol, added, NULL::integer, NULL, (extract(epoch FROM changed_at) * 1000000)::bigint
+  FROM ohlcvd.symbols WHERE exchange = %s
+ UNION ALL
+SELECT NULL, NULL, instrument_id, kind, (extract(epoch FROM wanted_from) * 1000000)::bigint
+  FROM ohlcvd.coverage WHERE instrument_id = ANY(%s) AND wanted_from IS NOT NULL
+ ORDER BY 1"""
 
 
 class Page(NamedTuple):
@@ -39,3 +48,19 @@ async def want_all(
         await connection.execute(_WANT, (from_us, list(instrument_ids), list(kinds)))
         rows = await (await connection.execute(_PAGES, (list(instrument_ids),))).fetchall()
     return [Page(row[0], row[1], row[2], list(zip(row[3], row[4], strict=True))) for row in rows]
+
+
+class Want(NamedTuple):
+    """History of one market is wanted since then."""
+
+    instrument_id: int
+    kind: Kind
+    from_us: int
+
+
+async def asked_for(database: Database, exchange: str, instrument_ids: Sequence[int]) -> tuple[Exchange, list[Want]]:
+    """What people have asked for, perhaps just now: the exchange's symbols, and history of these markets."""
+    async with database.connection("reading what is asked for") as connection:
+        rows = await (await connection.execute(_ASKED_FOR, (exchange, list(instrument_ids)))).fetchall()
+    symbols = tuple(Symbol(exchange, row[0], row[1], row[4]) for row in rows if row[0] is not None)
+    return Exchange(exchange, symbols), [Want(*row[2:]) for row in rows if row[0] is None]

@@ -5,6 +5,9 @@ ahead of the rows added before it:
 
     committing <- [ spool: on disk, the older ] <- [ memory: the younger ] <- add_trades, add_candles, cover, uncover
 
+What repair fetches has a line of its own in memory, `history` (lane.py), and is committed in slices between the batches
+of what comes live.
+
 - quiet: a batch is stored a few milliseconds after its first row; under load it waits a little longer, and holds up to
   10,000 rows. The spool is empty.
 - rows come faster than the server takes them: `pressure` asks those who read to pause.
@@ -28,13 +31,14 @@ from typing import Final
 from ohlcvd.database.batch import Batch, Ordinals, Pending
 from ohlcvd.database.commit import Committer, WriterCounters
 from ohlcvd.database.lag import CommitLag
+from ohlcvd.database.lane import SLICE_ROWS, HistoryLane
 from ohlcvd.database.pool import Database
 from ohlcvd.database.pressure import PRESSING_ROWS, Pressure
 from ohlcvd.database.quarantine import Quarantine
 from ohlcvd.database.spool import Spool, SpoolFull
 from ohlcvd.database.spool.frames import Market, absorb, markets_of
 from ohlcvd.database.spool.markets import look_up
-from ohlcvd.log import get_component_logger
+from ohlcvd.database.spool.news import REFUSED_PAUSE_S, SpoolNews
 from ohlcvd.market import Candle, Instrument, Kind, Trade
 
 __all__ = ["Writer", "WriterCounters"]
@@ -44,6 +48,8 @@ LINGER_S: Final = 0.002
 # Each row of the last batch adds this to the wait: a transaction costs some 1 ms whatever is in it.
 LINGER_PER_ROW_S: Final = 10e-6
 LINGER_MAX_S: Final = 0.05
+# Live rows are expected for so long after the last ones: until then history goes in slices.
+LIVE_S: Final = 1.0
 # A restart of the server behind a quick network is not worth the disk.
 MOMENT_S: Final = 2.0
 MEMORY_ROWS: Final = 20_000
@@ -52,12 +58,7 @@ REPLAY_ROWS: Final = 4_000
 # How often memory is put into the spool; a slow disk may take a tenth of the time at the most.
 SPOOL_EVERY_S: Final = 0.2
 SPOOL_SHARE: Final = 10
-# A spool that refused is tried again after this.
-REFUSED_PAUSE_S: Final = 1.0
-REFUSED_REPEAT_S: Final = 60.0
 _DRAIN_STEP_S: Final = 0.05
-
-log = get_component_logger("ohlcvd.database.writer")
 
 
 class Writer:
@@ -90,10 +91,12 @@ class Writer:
         self._idle.set()
         self._draining = False
         self._known: dict[Market, Instrument] = {}
-        self._refused_at_s: float | None = None  # the spool did
         self._full = False
-        self._told_refused_s = float("-inf")
+        self._news = SpoolNews()
         self.pressure = Pressure()
+        self.history = HistoryLane(self._added, self.uncover, time.monotonic)
+        self._live_s = float("-inf")  # when live rows came last
+        self._was_history = False  # what was committed last
 
     @property
     def counters(self) -> WriterCounters:
@@ -117,7 +120,10 @@ class Writer:
         if self.is_spooling:
             return float("-inf")
         waiting = [one.arrivals for one in (self._current, *self._queue) if one is not None and one.arrivals.rows]
-        return waiting[0].first_s if waiting else None
+        since_s = [one.first_s for one in waiting]
+        if self.history.since_s is not None:
+            since_s.append(self.history.since_s)
+        return min(since_s, default=None)
 
     @property
     def memory_rows(self) -> int:
@@ -156,7 +162,7 @@ class Writer:
             pending = self._filling()
             before = len(pending)
             pending.add_trades(instrument, trades[start : start + BATCH_ROWS], self._ordinals)
-            self._added(pending, len(pending) - before)
+            self._live(pending, len(pending) - before)
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
         """Closed minutes that had a trade, validated. Of two for one minute, the venue's later one counts."""
@@ -165,38 +171,43 @@ class Writer:
             before = len(pending)
             for candle in candles[start : start + BATCH_ROWS]:
                 pending.add_candle(instrument, candle)
-            self._added(pending, len(pending) - before)
+            self._live(pending, len(pending) - before)
 
     def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
         """Claim [lower_us, upper_us) complete: everything of it has been added before this call."""
         pending = self._filling()
         pending.cover(instrument, kind, lower_us, upper_us)
-        self._added(pending, 0)
+        self._added(0)
 
     def uncover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
         """Take the claim of [lower_us, upper_us) back, whoever made it before this call; later claims stand."""
         pending = self._filling()
         pending.uncover(instrument, kind, lower_us, upper_us)
-        self._added(pending, 0)
+        self.history.strike(instrument, kind, lower_us, upper_us)
+        self._added(0)
 
     def _filling(self) -> Pending:
         if not self._queue or len(self._queue[-1]) >= BATCH_ROWS:
             self._queue.append(Pending())
         return self._queue[-1]
 
-    def _added(self, pending: Pending, rows: int) -> None:
-        self._rows += rows
+    def _live(self, pending: Pending, rows: int) -> None:
         if rows:
-            pending.arrivals.add(rows, time.monotonic())
-        self._filled.set()
-        self._idle.clear()
+            self._live_s = time.monotonic()
+            pending.arrivals.add(rows, self._live_s)
+        self._added(rows)
         if len(pending) >= BATCH_ROWS:
             self._hurry.set()
+
+    def _added(self, rows: int) -> None:
+        self._rows += rows
+        self._filled.set()
+        self._idle.clear()
         if self._rows >= PRESSING_ROWS and not self.pressure.is_on:
             self._press()
 
     def _press(self) -> None:
-        is_helpless = self.is_spooling or self._refused_at_s is not None or self._is_away()
+        is_helpless = self.is_spooling or self._news.refused_at_s is not None or self._is_away()
         self.pressure.judge(self._rows, helps=not is_helpless)
 
     async def run(self) -> None:
@@ -260,7 +271,8 @@ class Writer:
             self._last_rows = len(pending)
             if pending.frames and self._spool is not None:
                 self._spool.advance(pending.frames)
-                self._tell_emptied()
+                if self._spool.is_empty:
+                    self._news.emptied(self.counters.spooled)
             self._count()
 
     async def _next(self) -> Pending:
@@ -268,23 +280,29 @@ class Writer:
         while True:
             if self.is_spooling:
                 return await self._spooled()
-            if self._queue:
+            if self.history and not (self._queue and self._was_history):  # in turns
+                self._was_history = True
+                is_quiet = time.monotonic() > self._live_s + LIVE_S
+                return self.history.take(BATCH_ROWS if is_quiet else SLICE_ROWS)
+            if self._queue and not self._was_history:
                 await self._linger()
+            self._was_history = False
             if self._queue and not self.is_spooling:
                 return self._queue.popleft()
-            if not self._queue and not self.is_spooling:
+            if not self._queue and not self.history and not self.is_spooling:
                 self._filled.clear()
                 self._idle.set()
                 await self._filled.wait()
 
     def _count(self) -> None:
         unspooled = [one for one in (self._current, *self._queue) if one is not None and not one.frames]
-        self._rows = sum(map(len, unspooled))
+        self._rows = sum(map(len, unspooled)) + self.history.rows
         self._press()
 
     async def _linger(self) -> None:
         wait_s = min(LINGER_S + self._last_rows * LINGER_PER_ROW_S, LINGER_MAX_S)
-        if self._draining or len(self._queue) > 1 or len(self._queue[0]) >= BATCH_ROWS:
+        # claims alone come all at the same moment
+        if self._draining or len(self._queue) > 1 or not 0 < len(self._queue[0]) < BATCH_ROWS:
             return
         self._hurry.clear()
         try:
@@ -316,16 +334,16 @@ class Writer:
             if self.is_spooling or self._rows >= MEMORY_ROWS or self._is_away() or is_late:
                 self._flush(spool)
             else:
-                self._refused_at_s = None  # the database took what the spool did not
+                self._news.refused_at_s = None  # the database took what the spool did not
             self._judge_fullness()
             took_s = time.monotonic() - began_s
-            pause_s = max(SPOOL_EVERY_S, took_s * SPOOL_SHARE) if self._refused_at_s is None else REFUSED_PAUSE_S
+            pause_s = max(SPOOL_EVERY_S, took_s * SPOOL_SHARE) if self._news.refused_at_s is None else REFUSED_PAUSE_S
             if self._idle.is_set():
                 await self._filled.wait()
 
     def _judge_fullness(self) -> None:
         self._press()
-        if self._refused_at_s is None or self._rows < MEMORY_ROWS // 2:
+        if self._news.refused_at_s is None or self._rows < MEMORY_ROWS // 2:
             self._full = False
         elif self._rows >= MEMORY_ROWS:
             self._full = True
@@ -343,6 +361,8 @@ class Writer:
 
     def _flush(self, spool: Spool) -> bool:
         """Put into the spool whatever is in memory only. False if it does not take it."""
+        if self.history:
+            self._queue.append(self.history.take(self.history.rows))
         waiting = [one for one in (self._current, *self._queue) if one is not None and not one.frames]
         if not waiting:
             return True
@@ -350,7 +370,7 @@ class Writer:
         try:
             written = spool.append(waiting)
         except (SpoolFull, OSError) as error:
-            self._tell_refused(error)
+            self._news.refused(error, memory_rows=self._rows, memory_limit=MEMORY_ROWS, spool_rows=spool.rows)
             return False
         rows = sum(map(len, waiting))
         if self._current is not None and not self._current.frames:
@@ -361,39 +381,5 @@ class Writer:
         self.counters.spooled += rows
         self.counters.spooled_bytes += written
         self._count()
-        self._tell_taken(rows, began=began)
+        self._news.taken(rows, began=began, waited_s=self._waited_s())
         return True
-
-    # --- telling
-
-    def _tell_taken(self, rows: int, *, began: bool) -> None:
-        if self._refused_at_s is not None:
-            log.info("spool takes rows again", after_s=round(time.monotonic() - self._refused_at_s, 1), rows=rows)
-            self._refused_at_s, self._told_refused_s = None, float("-inf")
-        elif began:
-            log.warning(
-                "rows go to the spool on disk until the database has taken all of them",
-                waited_s=round(self._waited_s(), 1),
-                rows=rows,
-            )
-
-    def _tell_emptied(self) -> None:
-        if self._spool is not None and self._spool.is_empty:
-            log.info("spool is stored and empty, rows go straight to the database again", spooled=self.counters.spooled)
-
-    def _tell_refused(self, error: Exception) -> None:
-        now_s = time.monotonic()
-        if self._refused_at_s is None:
-            self._refused_at_s = now_s
-        if now_s - self._told_refused_s < REFUSED_REPEAT_S:
-            return
-        self._told_refused_s = now_s
-        log.error(
-            "spool takes no more rows: they wait in memory; when that is full too, live trades are left out and "
-            "fetched later, candles are kept",
-            reason=str(error),
-            memory_rows=self._rows,
-            memory_limit=MEMORY_ROWS,
-            spool_rows=self._spool.rows if self._spool is not None else 0,
-            retry_in_s=REFUSED_PAUSE_S,
-        )

@@ -6,8 +6,9 @@ ccxt's own `open`, `send`, `ping_loop` and `close`:
 
 - one reader task for each connection; it takes at most AT_ONCE frames that wait already in one go, then yields, and
   stops while the gate is shut, so that the socket itself fills up and the venue waits (TCP), and nothing is dropped;
-- the raw text of each frame goes to `tap` first; only what the tap does not take is decoded and handed to ccxt;
-- `pause` is called behind the frames taken in one go, before anything else may run: a tap may gather rows until then;
+- the raw texts of the frames taken in one go are offered to `gather` together, which yields those that it leaves;
+- the raw text of each of these goes to `tap`; only what the tap does not take is decoded and handed to ccxt;
+- `pause` is called behind the frames taken in one go, before anything else may run: rows may be gathered until then;
 - an exception in either is reported to `on_fault` and reading goes on;
 - every task it starts is kept and ended by `shut`.
 
@@ -16,7 +17,7 @@ ccxt's own `open`, `send`, `ping_loop` and `close`:
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -27,9 +28,11 @@ from ohlcvd.exchange.allowance import Allowance, Charge
 from ohlcvd.exchange.exact import decode
 
 _Client: Any = loading.ccxt_name("ccxt.async_support.base.ws.client", "Client")
+_BaseError: Any = loading.ccxt_name("ccxt.base.errors", "BaseError")
 _NetworkError: Any = loading.ccxt_name("ccxt.base.errors", "NetworkError")
 
-AT_ONCE = 500  # frames; some 5 ms
+AT_ONCE = 1000  # frames; some 5 ms
+_TEXT = aiohttp.WSMsgType.TEXT
 _CLOSE_S = 1.0  # how long a closing handshake may take; aiohttp's own 10 s would hold every shutdown
 
 
@@ -72,8 +75,9 @@ class StreamClient(_Client):  # type: ignore[misc]
     """One WebSocket. Made by giving ccxt's client this class before it connects; see `adopt`."""
 
     gate: Gate
+    gather: Callable[[Sequence[str]], Iterable[str]]
     tap: Callable[[str], bool]
-    frames: int
+    frames: int  # that were not gathered
     pause: Callable[[], None]
     on_fault: Callable[[str, Exception], None]
     last_frame_s: float
@@ -83,6 +87,7 @@ class StreamClient(_Client):  # type: ignore[misc]
 
     def adopt(self, gate: Gate, tap: Callable[[str], bool], on_fault: Callable[[str, Exception], None]) -> None:
         self.gate = gate
+        self.gather = _all
         self.tap = tap
         self.pause = _nothing
         self.on_fault = on_fault
@@ -117,15 +122,15 @@ class StreamClient(_Client):  # type: ignore[misc]
                 self.last_frame_s = time.monotonic()
                 # While much waits, a pong stands behind it for longer than ccxt waits: whatever came shows life.
                 self.lastPong = time.time_ns() // 1_000_000
+                waiting: Any = getattr(self.connection._reader, "_buffer", ())
                 try:
-                    self.handle_message(message)
-                    reader: Any = self.connection._reader
-                    waiting: Any = getattr(reader, "_buffer", ())
-                    for _ in range(min(AT_ONCE, len(waiting))):
-                        if waiting[0][0].type is not aiohttp.WSMsgType.TEXT:
-                            break
-                        # it is here already, so nobody else gets a turn, and all that `receive` adds is not needed
-                        self._take((await reader.read()).data)
+                    if message.type is _TEXT:
+                        texts = [message.data]
+                        await self._take_waiting(waiting, texts)
+                        for text in self.gather(texts):
+                            self._take(text)
+                    else:
+                        self.handle_message(message)
                 finally:
                     self._pause()
                 if waiting:
@@ -136,6 +141,12 @@ class StreamClient(_Client):  # type: ignore[misc]
         if not self.error:
             self.on_close(1006)
 
+    async def _take_waiting(self, waiting: Any, texts: list[str]) -> None:
+        """Add the frames that are here already: nobody else gets a turn, and all that `receive` adds is not needed."""
+        read = self.connection._reader.read
+        while waiting and waiting[0][0][0] is _TEXT and len(texts) < AT_ONCE:
+            texts.append((await read())[1])
+
     def _pause(self) -> None:
         try:
             self.pause()
@@ -143,7 +154,7 @@ class StreamClient(_Client):  # type: ignore[misc]
             self.on_fault("", error)
 
     def handle_message(self, message: Any) -> None:
-        if message.type is aiohttp.WSMsgType.TEXT:
+        if message.type is _TEXT:
             self._take(message.data)
         elif message.type is aiohttp.WSMsgType.BINARY:
             try:
@@ -205,13 +216,29 @@ class StreamClient(_Client):  # type: ignore[misc]
             await self.connection.close()
 
 
+def _all(texts: Sequence[str]) -> Iterable[str]:
+    """Nothing is gathered."""
+    return texts
+
+
 def _nothing() -> None:
-    """What a pause is to a tap that gathers nothing."""
+    """What a pause is where nothing is gathered."""
 
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; ccxt likes to add whole pages."""
     return next(iter(str(error).splitlines()), "") or "no reason given"
+
+
+def why_ended(parts: Iterable[asyncio.Future[Any]]) -> str:
+    """Why a connection ended: the first error of its parts. Raises it when it is none of ccxt's."""
+    for part in parts:
+        error = part.exception() if part.done() and not part.cancelled() else None
+        if isinstance(error, _BaseError):
+            return f"{type(error).__name__}: {first_line(error)}"
+        if error is not None:
+            raise error
+    return "closed"
 
 
 @cache

@@ -5,6 +5,7 @@ the registry have a fast path; all others go the generic way (see generic.py, wi
 """
 
 import asyncio
+import operator
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ohlcvd.errors import ConfigError, ExchangeError, ExchangeUnavailable, MalformedAnswer, UnknownSymbol
-from ohlcvd.exchange import catalog, history, urls
+from ohlcvd.exchange import catalog, history, spare, urls
 from ohlcvd.exchange.allowance import Allowance
 from ohlcvd.exchange.bans import Bans
-from ohlcvd.exchange.client import Gate, exchange_class
+from ohlcvd.exchange.client import Gate
 from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.generic import GenericHistory
 from ohlcvd.exchange.limits import rules_of
@@ -99,12 +100,7 @@ class ExchangeHandler:
         self._log.info("connected: %d markets", len(exchange.markets), exchange=self.name)
 
     def _made(self) -> Any:
-        options: dict[str, Any] = {"newUpdates": True}
-        for venue in self._fast:
-            options |= venue.options
-        exchange = exchange_class(self.name)(
-            {"asyncio_loop": asyncio.get_running_loop(), "enableRateLimit": True, "number": str, "options": options}
-        )
+        exchange = spare.instance(self.name, asyncio.get_running_loop())
         exchange.number = str
         exchange.newUpdates = True
         # Currencies are asked of some venues with every load of markets; nothing here needs them.
@@ -170,13 +166,22 @@ class ExchangeHandler:
     def keep_markets(self, symbols: Collection[str]) -> list[Mapping[str, Any]]:
         """Forget the structures of all other markets: there may be thousands. Returns those kept, ccxt's structures."""
         exchange, read = self._ccxt, self._read
-        kept = [exchange.markets.get(symbol) or read.get(symbol) for symbol in symbols]
-        markets = [market for market in kept if market is not None]
-        if exchange.markets.keys() != set(symbols) and markets:
+        found = [exchange.markets.get(symbol) or read.get(symbol) for symbol in symbols]
+        kept = [market for market in found if market is not None]
+        markets = [self._pruned(market) for market in kept]
+        if markets and (exchange.markets.keys() != set(symbols) or any(map(operator.is_not, markets, kept))):
             exchange.set_markets(markets)
             markets = [exchange.markets[market["symbol"]] for market in markets]
         self._read = {}
         return markets
+
+    def _pruned(self, market: Any) -> Any:
+        """Without lists and tables in the venue's own words: they are about orders and fees. The ways of a fast venue
+        are ours, so that it is known that nothing else of it is needed."""
+        if not self._fast or not isinstance(market["info"], dict):
+            return market
+        plain = {name: value for name, value in market["info"].items() if not isinstance(value, (dict, list))}
+        return market if len(plain) == len(market["info"]) else {**market, "info": plain}
 
     @property
     def _ccxt(self) -> Any:
@@ -252,7 +257,9 @@ class ExchangeHandler:
         else:
             size = min(limit or venue.page_trades, venue.page_trades)
             answer = await self._asked(what, *venue.trades_request(market["id"], from_id, since_us, size))
+            await asyncio.sleep(0)  # a page takes milliseconds to read, and live rows come meanwhile
             page = history.read(self.name, what, answer, lambda: venue.parse_trades(answer, size))
+            await asyncio.sleep(0)
         trades = history.checked_trades(self.name, symbol, page.trades, self._now_us())
         if from_id is None and since_us is not None:
             trades = [trade for trade in trades if trade.ts_us >= since_us]

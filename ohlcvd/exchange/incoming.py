@@ -5,14 +5,15 @@ was in the unusable row is missing from the stream. Only believable times reach 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.rejects import Rejects
 from ohlcvd.exchange.sink import StreamSink
 from ohlcvd.exchange.venue import BadRow, CandleRow, TradeRows
-from ohlcvd.market import Kind, are_faultless, candle_fault, time_fault, trade_fault
+from ohlcvd.market import Kind, Trade, are_faultless, candle_fault, time_fault, trade_fault
 
 _NOUNS: dict[Kind, str] = {"trades": "trade", "candles": "candle"}
 
@@ -52,11 +53,32 @@ class Incoming:
             return self.deliver(BadRow(None, kind, "market is not text", str(event)))
         symbol = self._symbols.get(event.wire)
         if symbol is None:
-            self._rejects.reject(_NOUNS[kind], "market unknown or not subscribed", event)
+            self._reject_unknown(kind, event)
             return None
         if event.venue_us is not None:
             self.observe(event.venue_us)
         return self._trades(symbol, event) if isinstance(event, TradeRows) else self._candle(symbol, event)
+
+    def deliver_live(self, gathered: Mapping[str, list[Trade]]) -> Iterator[tuple[str, Lost]]:
+        """Live trades of many markets, by their names in the venue's frames; yields the first fault of each market.
+        To check all of them at once takes a fraction of the time."""
+        if not are_faultless([*chain.from_iterable(gathered.values())], self._now_us()):
+            for wire, trades in gathered.items():
+                lost = self.deliver(TradeRows(wire, trades, False))
+                if lost is not None:
+                    yield wire, lost
+            return
+        self._rejects.read()
+        self._clock.observe(max(trades[-1].ts_us for trades in gathered.values()), time.monotonic())
+        for wire, trades in gathered.items():
+            symbol = self._symbols.get(wire)
+            if symbol is not None:
+                self._sink.on_trades(symbol, trades, False)
+            else:
+                self._reject_unknown("trades", TradeRows(wire, trades, False))
+
+    def _reject_unknown(self, kind: Kind, event: TradeRows | CandleRow) -> None:
+        self._rejects.reject(_NOUNS[kind], "market unknown or not subscribed", event)
 
     def _trades(self, symbol: str, rows: TradeRows) -> Lost | None:
         now_us = self._now_us()

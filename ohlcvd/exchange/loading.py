@@ -122,7 +122,9 @@ def venue_class(name: str) -> Any:
 
 
 def preload(names: Iterable[str]) -> None:
-    """Import the classes of these exchanges, and what a handler needs beside them, before forking."""
-    for name in names:
-        venue_class(name)
+    """Import what a handler needs, and make an instance of each of these exchanges, before forking."""
+    prepare()
     importlib.import_module("ohlcvd.exchange.handler")
+    spare = importlib.import_module("ohlcvd.exchange.spare")
+    for name in names:
+        spare.prepare(name)

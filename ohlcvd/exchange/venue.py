@@ -8,7 +8,8 @@ nobody reads. A row that does not hold what it should becomes a `BadRow` and its
 frame that cannot be read at all raises ValueError, KeyError or TypeError.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -23,6 +24,26 @@ class TradeRows(NamedTuple):
     trades: list[Trade]
     snapshot: bool
     venue_us: int | None = None  # when the venue sent the frame, where it says so
+
+
+class Gathered:
+    """Live trades of frames that came together, until they are passed on: what that costs is paid once for all."""
+
+    def __init__(self) -> None:
+        self.trades: defaultdict[str, list[Trade]] = defaultdict(list)  # by the market's name, each in the order sent
+        self.venue_us: int | None = None  # when the venue sent the last of them, where it says so
+
+    def add(self, rows: TradeRows) -> None:
+        """The trades of one market."""
+        if rows.trades:
+            self.trades[rows.wire] += rows.trades
+            self.venue_us = rows.venue_us
+
+    def take(self) -> tuple[dict[str, list[Trade]], int | None]:
+        """What was gathered, and forget it. Whoever is filling `trades` goes on filling it."""
+        trades = dict(self.trades)
+        self.trades.clear()
+        return trades, self.venue_us
 
 
 class CandleRow(NamedTuple):
@@ -141,6 +162,10 @@ class FastVenue(Protocol):
         """A message whose answer carries the venue's time, or None: then its REST time is asked."""
 
     def parse(self, text: str) -> Sequence[Event] | None: ...
+
+    def gather(self, texts: Sequence[str], gathered: Gathered) -> Iterable[str]:
+        """Frames that came together: `gathered` gets the trades of those that are live trades as they always are, and
+        nothing else; yields the others, each when all before it are gathered. They are then read with more care."""
 
 
 @runtime_checkable

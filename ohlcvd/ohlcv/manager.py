@@ -16,11 +16,12 @@ from ohlcvd.errors import ExchangeError
 from ohlcvd.market import SECOND_US, Candle, Instrument
 from ohlcvd.ohlcv.collector import OhlcvCollector
 from ohlcvd.ohlcv.minutes import Decision, Finality
+from ohlcvd.rhythm import until_beat
 from ohlcvd.store import Store
 
 MAX_PAUSE_S = 300
 # How often the collectors are looked at for questions; a minute has to be stored within 20 s of its end.
-SWEEP_S = 0.5
+SWEEP_S = 1.0
 # A correction is noticed within CONFIRM_S, with very many symbols within CONFIRM_GAP_S times their number.
 CONFIRM_S = 240.0
 CONFIRM_GAP_S = 4.0
@@ -125,11 +126,18 @@ class OhlcvManager:
     async def ask_forever(self, on_final: Callable[[str, Candle], None]) -> None:
         """Ask the venue for the minutes that the streams leave undecided, until cancelled."""
         while True:
-            for symbol, collector in list(self.collectors.items()):
+            for symbol, collector in self._asking():
                 if self.collectors.get(symbol) is collector:
                     await self._at_edge(symbol, self._ask_if_needed(symbol, collector, on_final))
             await self._confirm_one()
-            await asyncio.sleep(SWEEP_S)
+            await until_beat(SWEEP_S)
+
+    def _asking(self) -> list[tuple[str, OhlcvCollector]]:
+        """Those that have a question now."""
+        venue_now_us = self._venue_now_us()
+        if venue_now_us is None:
+            return []
+        return [(one, own) for one, own in self.collectors.items() if own.asks(venue_now_us) is not None]
 
     async def _at_edge(self, symbol: str, work: Awaitable[None]) -> None:
         try:

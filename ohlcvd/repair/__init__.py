@@ -11,6 +11,7 @@ page on.
     candles_walk.py  through a stretch of candles (pure)
     lost.py          what the venue did not give, how often it was asked, when it is asked again (pure)
     needs.py         what is missing of which market, in the light of all these (no I/O)
+    calm.py          whether anything has changed since all markets were looked at (no I/O)
     outage.py        whether the venue answers at all (pure)
     scheduler.py     whose turn it is
     walks.py         asks the venue, stores, claims

@@ -37,17 +37,22 @@ class CoverageBook:
 
     def __init__(self) -> None:
         self._pages: dict[Key, _Page] = {}
+        self.changes = 0  # of any page: while it stays, so does all that is said here
 
     def load(self, instrument: Instrument, kind: Kind, covered: Iterable[Range], wanted_from_us: int | None) -> None:
         """What the database has; `wanted_from_us` None: no history is wanted below what is covered."""
         page = self._page(instrument, kind)
         page.covered = coverage.normalise(covered)
         page.wanted_from_us = wanted_from_us
+        self.changes += 1
 
     def want(self, instrument: Instrument, kind: Kind, from_us: int) -> None:
-        """History is wanted from here on, or from earlier: what was once wanted stays wanted."""
+        """History is wanted from here on, as the database says now: from earlier, because somebody asked for more, or
+        from later, because what is older is not kept."""
         page = self._page(instrument, kind)
-        page.wanted_from_us = from_us if page.wanted_from_us is None else min(from_us, page.wanted_from_us)
+        if page.wanted_from_us != from_us:
+            page.wanted_from_us = from_us
+            self.changes += 1
 
     def version(self, instrument: Instrument, kind: Kind) -> int:
         """Changes whenever the page does: to be taken before the database is read."""
@@ -59,6 +64,7 @@ class CoverageBook:
         if page.version == version:
             page.covered = coverage.normalise(covered)
             page.pending = coverage.subtract(page.pending, page.covered)
+            self.changes += 1
 
     def committed(self, batch: Committed) -> None:
         """The writer's news."""
@@ -105,6 +111,7 @@ class CoverageBook:
     def _changed(self, instrument: Instrument, kind: Kind) -> _Page:
         page = self._page(instrument, kind)
         page.version += 1
+        self.changes += 1
         return page
 
     def _page(self, instrument: Instrument, kind: Kind) -> _Page:

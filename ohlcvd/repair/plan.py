@@ -165,6 +165,11 @@ class Turns:
     def is_paused(self, key: Key, now_s: float) -> bool:
         return now_s < self._until_s.get(key, 0.0)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether anyone's last turn was in vain."""
+        return bool(self._until_s)
+
     def served(self, key: Key) -> None:
         """It had its turn."""
         self._count += 1

@@ -18,6 +18,7 @@ from ohlcvd.log import get_component_logger
 from ohlcvd.market import Instrument, Kind
 from ohlcvd.repair.book import CoverageBook, Key
 from ohlcvd.repair.building import Building
+from ohlcvd.repair.calm import Calm
 from ohlcvd.repair.handed import is_behind
 from ohlcvd.repair.needs import LiveFrom, Needs
 from ohlcvd.repair.outage import VenueHealth
@@ -25,13 +26,16 @@ from ohlcvd.repair.plan import Job, Turns
 from ohlcvd.repair.ports import History, Records, RepairCounters
 from ohlcvd.repair.seams import SeamCheck
 from ohlcvd.repair.walks import Walks
+from ohlcvd.rhythm import until_beat
 from ohlcvd.store import Store
 
 __all__ = ["KINDS", "RepairCounters", "RepairScheduler"]
 
 KINDS: tuple[Kind, Kind] = ("trades", "candles")
-IDLE_S = 0.5
-SWEEP_S = 1.0
+IDLE_S = 1.0
+SWEEP_S = 0.9  # less than a beat: whoever wakes up with it is not too early
+# Of more markets than this, all are looked at less often: thousands at every second would take a tenth of the time.
+SWEPT_MARKETS = 500
 COMMIT_S = 0.05
 
 
@@ -68,6 +72,7 @@ class RepairScheduler:
         self._seams = SeamCheck(book, store, records, live_from, log)
         self._health = VenueHealth()
         self._turns = Turns()
+        self._calm, self._still = Calm(book, kinds, live_from), Calm(book, kinds, live_from)
         self._stored = asyncio.Event()
         self._looking = asyncio.Lock()
         self._busy: set[Key] = set()
@@ -109,11 +114,14 @@ class RepairScheduler:
                     await self._until_stored()
                 else:
                     async with self._looking:  # one at a time, or all would wake up for nothing
-                        await asyncio.sleep(IDLE_S)
+                        await until_beat(IDLE_S)
+                        while not (self._ready or self._is_stale or self._is_due(self._now_s())):
+                            await until_beat(IDLE_S)
 
-    def committed(self) -> None:
-        """The store has committed something."""
+    def committed(self, traded: Iterable[Instrument] = ()) -> None:
+        """The store has committed something, among it trades of these."""
         self._stored.set()
+        self._seams.traded(traded)
 
     async def _until_stored(self) -> None:
         self._stored.clear()
@@ -131,7 +139,7 @@ class RepairScheduler:
         waiting_since_s = self._waiting_since_s()
         if is_behind(waiting_since_s, now_s) or self._walks.handed.is_much(waiting_since_s):
             return False
-        if (not self._ready and self._is_stale) or now_s >= self._swept_s + SWEEP_S:
+        if (not self._ready and self._is_stale) or self._is_due(now_s):
             self._sweep(venue_now_us, now_s)
         key = next((key for key in self._ready if key not in self._busy), None)
         if key is None:
@@ -150,9 +158,16 @@ class RepairScheduler:
 
     # which
 
+    def _is_due(self, now_s: float) -> bool:
+        if now_s < self._swept_s + SWEEP_S * max(1.0, len(self._instruments) / SWEPT_MARKETS):
+            return False
+        is_quiet = not (self._ready or self._busy or self._walks.active or self._turns.has_failed)
+        return not (is_quiet and self._calm.lasts(self._instruments, now_s))
+
     def _sweep(self, venue_now_us: int, now_s: float) -> None:
         """Look at every market: who has something to do, and whether a live hole comes before its history."""
         self._swept_s, self._is_stale = now_s, False
+        self._calm.looked(self._instruments, now_s)
         ready: list[tuple[Key, bool]] = []
         for instrument in self._instruments:
             for key in ((instrument, kind) for kind in KINDS):
@@ -218,8 +233,11 @@ class RepairScheduler:
 
     async def _look_forever(self) -> None:
         while True:
-            await self.look()
-            await asyncio.sleep(SWEEP_S)
+            now_s = self._now_s()
+            if self._turns.has_failed or not self._still.lasts(self._instruments, now_s):
+                self._still.looked(self._instruments, now_s)
+                await self.look()
+            await until_beat(IDLE_S)
 
     async def look(self) -> None:
         """Make candles of committed trades where the venue has none, hold seams together, tell of outages."""

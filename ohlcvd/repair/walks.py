@@ -22,6 +22,8 @@ from ohlcvd.repair.ports import History, Records, RepairCounters
 from ohlcvd.repair.walk import Lost, Step, TradeWalk
 from ohlcvd.store import Store
 
+# What another process has covered is seen after so long at the latest; until then it may be fetched in vain.
+READ_AGAIN_S = 10.0
 # After so many walks through a stretch that brought nothing, it is said to be lost.
 _FRUITLESS_WALKS = 3
 
@@ -71,24 +73,27 @@ class Walks:
         self._venue_now_us = venue_now_us
         self._now_s = now_s
         self._density: dict[Key, float] = {}
+        self._read_s: dict[Key, float] = {}  # when the database was asked what it has
         self._fruitless: dict[Key, int] = {}
         self._unrecorded: list[tuple[Key, Unfillable]] = []
 
     def forget(self, instrument: Instrument) -> None:
         """Drop whatever is known of this market; an answer on its way goes nowhere."""
-        for known in (self.active, self._density, self._fruitless):
+        for known in (self.active, self._density, self._fruitless, self._read_s):
             for key in [key for key in known if key[0] == instrument]:
                 del known[key]
 
     async def open(self, key: Key) -> Active | None:
-        """Begin a walk through the market's next stretch, as the database has it now."""
+        """Begin a walk through the market's next stretch, as the database has it."""
         instrument, kind = key
         if key not in self._needs.lost:
             lost = LostGaps()
             lost.load(await self._records.unfillable_of(instrument, kind), self._now_s())
             self._needs.lost[key] = lost
-        version = self._book.version(instrument, kind)
-        self._book.refresh(instrument, kind, await self._records.coverage(instrument, kind), version)
+        if self._now_s() >= self._read_s.get(key, float("-inf")) + READ_AGAIN_S:
+            version = self._book.version(instrument, kind)
+            self._book.refresh(instrument, kind, await self._records.coverage(instrument, kind), version)
+            self._read_s[key] = self._now_s()
         venue_now_us = self._venue_now_us()
         job = None if venue_now_us is None else self._needs.job(key, venue_now_us, self._now_s())
         if job is None:

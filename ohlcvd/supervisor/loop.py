@@ -1,9 +1,10 @@
 """The supervisor: one thread, one loop, the only place that waits.
 
-Signal handlers record nothing but a byte on the wake-up socket (the interpreter writes it); the loop acts. In one batch
-of events pipes come before pidfds, so that a child's last beats are read before its death is acted upon; a descriptor
-is unregistered before it is closed, and an event whose registration is no longer the one it was reported for is
-dropped. Forks happen only after the batch. All times are monotonic.
+Signal handlers record nothing but a byte on the wake-up socket (the interpreter writes it); the loop acts. Beats do not
+wake it up: they are read together, whenever it is up and at least every LONGEST_SLEEP_S. In one batch of events pipes
+come before pidfds, so that a child's last beats are read before its death is acted upon; a descriptor is unregistered
+before it is closed, and an event whose registration is no longer the one it was reported for is dropped. Forks happen
+only after the batch. All times are monotonic.
 
 Order: servers are started first and stopped last; children do not wait for them. The first TERM or INT drains, the
 second kills; HUP reads the configuration again. When this process dies by any means, its children die with it.
@@ -34,7 +35,7 @@ from ohlcvd.supervisor.restart import Chance, StartLimiter
 from ohlcvd.supervisor.server import Server, ServerSpec
 from ohlcvd.supervisor.states import Effect, Event, Limits, State
 
-LONGEST_SLEEP_S = 1.0
+LONGEST_SLEEP_S = 0.5
 PAUSED_S = 2.0  # an iteration this much later than asked for means that we were stopped, not busy
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
@@ -91,7 +92,7 @@ class Supervisor:
     # --- opening and closing
 
     def _open(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._selector, self._pipes = selectors.DefaultSelector(), selectors.DefaultSelector()
         self._wake, self._wake_in = socket.socketpair()
         self._wake.setblocking(False)
         self._wake_in.setblocking(False)
@@ -107,12 +108,14 @@ class Supervisor:
         signal.set_wakeup_fd(self._wakeup_before)
         self._control.close()
         self._selector.close()
+        self._pipes.close()
         self._wake.close()
         self._wake_in.close()
 
     def _forget_all(self) -> None:
         """In a forked child: close everything that is the parent's. Not one call to the parent's epoll set."""
         self._selector.close()
+        self._pipes.close()
         self._wake.close()
         self._wake_in.close()
         self._control.forget()
@@ -135,11 +138,11 @@ class Supervisor:
         now = time.monotonic()
         while not self._finished():
             timeout = self._timeout(now)
-            events = self._selector.select(timeout)
+            events = self._selector.select(timeout) + self._pipes.select(0)
             before, now = now, time.monotonic()
             self._excuse(now - before, timeout)
             for key, _ in sorted(events, key=lambda event: _rank(event[0].data)):
-                if self._selector.get_map().get(key.fd) is key:
+                if key in (self._selector.get_map().get(key.fd), self._pipes.get_map().get(key.fd)):
                     handler: Handler = key.data
                     handler(now)
             self._fire_timers(now)
@@ -205,7 +208,7 @@ class Supervisor:
             return
         member.deliver(Event.STARTED, now, f"process {member.process.pid}" if member.process else "")
         if isinstance(member, Child) and member.beats is not None:
-            self._selector.register(member.beats, selectors.EVENT_READ, _PipeReady(self, member))
+            self._pipes.register(member.beats, selectors.EVENT_READ, _PipeReady(self, member))
         if member.process:
             self._selector.register(member.process.pidfd, selectors.EVENT_READ, _ProcessEnded(self, member))
 
@@ -215,7 +218,7 @@ class Supervisor:
         """The pipe of a child is readable."""
         beats = child.beats
         if not child.read_beats(now) and beats is not None:
-            self._selector.unregister(beats)  # closed by the child; its pidfd tells the rest
+            self._pipes.unregister(beats)  # closed by the child; its pidfd tells the rest
         self._family.heard(child, now)
 
     def on_end(self, member: Member, now: float) -> None:
@@ -223,8 +226,9 @@ class Supervisor:
         if member.process is None or (status := member.process.reap()) is None:
             return
         for fd in member.fds():
-            if fd in self._selector.get_map():
-                self._selector.unregister(fd)
+            for selector in (self._selector, self._pipes):
+                if fd in selector.get_map():
+                    selector.unregister(fd)
         if isinstance(member, Child):
             member.read_beats(now)  # what came between the batch and the end
             self._family.lost(member)

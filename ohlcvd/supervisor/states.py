@@ -181,7 +181,8 @@ def step(life: Life, event: Event, now: float, limits: Limits, chance: Chance) -
     rule = TABLE.get((life.state, event))
     if rule is None:
         raise IllegalTransition(f"{event} cannot happen while {life.state}")
-    after = replace(life, goal=_goal(life, event))
+    goal = _goal(life, event)
+    after = life if goal == life.goal else replace(life, goal=goal)
     target = rule.target
     if event in (_E.EXITED, _E.REFUSED, _E.START_FAILED):
         after, target = _ended(after, event, target, now, chance)

@@ -6,6 +6,7 @@ latest of them: a market whose ids are all kept for hours would take half a mega
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from operator import itemgetter
 
 from ohlcvd.market import Trade
 
@@ -13,6 +14,8 @@ from ohlcvd.market import Trade
 REMEMBERED_IDS = 1024
 # Holes close again or are few; the stretches with the lowest numbers are forgotten.
 MOST_STRETCHES = 64
+
+_ID = itemgetter(1)  # of a trade
 
 
 class SeenIds:
@@ -47,7 +50,7 @@ class SeenNumbers:
             return False
         newest = self.stretches[-1]
         upper = newest[1] + len(trades)
-        if [int(trade.id) for trade in trades] != [*range(newest[1], upper)]:
+        if [*map(int, map(_ID, trades))] != [*range(newest[1], upper)]:
             return False
         newest[1] = upper
         return True

@@ -6,14 +6,14 @@ It begins when the database and the exchange can be reached, and runs until it i
 import asyncio
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ohlcvd.config import Config
 from ohlcvd.coverage import Range
 from ohlcvd.database import Batch, Database, Writer
 from ohlcvd.database.closing import close_partitions
-from ohlcvd.database.wanted import want_all
-from ohlcvd.errors import ExchangeError, ServiceUnavailable
+from ohlcvd.database.wanted import Want, want_all
+from ohlcvd.errors import ExchangeError
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.capabilities import capability_of
 from ohlcvd.exchange.limits import rules_of
@@ -25,19 +25,19 @@ from ohlcvd.ohlcv.manager import OhlcvManager
 from ohlcvd.repair.book import CoverageBook
 from ohlcvd.repair.records import DatabaseRecords
 from ohlcvd.repair.scheduler import KINDS, RepairScheduler
+from ohlcvd.rhythm import until_beat
 from ohlcvd.router import StreamRouter
 from ohlcvd.trade.manager import TradeManager
 from ohlcvd.worker.following import Following
+from ohlcvd.worker.retaining import Retaining
 from ohlcvd.worker.reviving import Reviving
 
-TICK_S = 0.5
+TICK_S = 1.0
 # A venue that has not spoken of its time for so long is asked for it, so that quiet minutes end. Most do without being
 # asked (trades, pongs), and a question takes the place of a page of history.
-CLOCK_S = 10.0
-# How often one looks for partitions to close.
+CLOCK_S = 20.0
+# How often one looks for partitions to close, and to drop.
 CLOSING_S = 1_200.0
-# How soon history that `backfill` asks for is noticed.
-WANTS_S = 3.0
 # A removed symbol's collectors stay for so long; claims lag behind more, so that none speaks of the time after that.
 LEAVING_S = 3.0
 
@@ -90,7 +90,7 @@ class Collecting:
         """The writer's news."""
         self.book.committed(batch)
         if self.repair is not None:
-            self.repair.committed()
+            self.repair.committed(batch.trades)
 
     async def run(self) -> None:
         """Until cancelled; ConfigError when there is nothing to collect."""
@@ -114,7 +114,6 @@ class Collecting:
             group.create_task(self._tick_forever(router), name="tick")
             group.create_task(self._tell_time_forever(), name="venue time")
             group.create_task(self.repair.run(), name="repair", context=background())
-            group.create_task(self._note_wants_forever(), name="wants")
             group.create_task(self.following.run(), name="symbols")
             group.create_task(self._close_partitions_forever(), name="closing")
             if router.candles is not None:
@@ -126,6 +125,18 @@ class Collecting:
     def collected(self) -> Collection[str]:
         """The symbols, now."""
         return self.instruments.keys()
+
+    @property
+    def instrument_ids(self) -> list[int]:
+        """Of these."""
+        return [instrument.id for instrument in self.instruments.values()]
+
+    def want(self, wants: Iterable[Want]) -> None:
+        """History that is asked for while this runs."""
+        by_id = {instrument.id: instrument for instrument in self.instruments.values()}
+        for instrument_id, kind, from_us in wants:
+            if instrument_id in by_id:
+                self.book.want(by_id[instrument_id], kind, from_us)
 
     def is_trading(self, symbol: str) -> bool:
         """Whether there were trades of it within the last minute."""
@@ -187,23 +198,12 @@ class Collecting:
                     found.append((instrument, kind, page.covered, wanted_from_us))
         return found
 
-    async def _note_wants_forever(self) -> None:
-        """More history may be asked for while this runs: what is wanted stands in the database."""
-        while True:
-            await asyncio.sleep(WANTS_S)
-            by_id = {instrument.id: instrument for instrument in self.instruments.values()}
-            try:
-                wants = await self.database.wants(list(by_id))
-            except ServiceUnavailable as error:
-                self.log.debug("what is wanted could not be read", error=str(error))
-                continue
-            for instrument_id, kind, wanted_from_us in wants:
-                self.book.want(by_id[instrument_id], kind, wanted_from_us)
-
     async def _close_partitions_forever(self) -> None:
+        retaining = Retaining(self.config, self.exchange.name, self.database)
         while True:
             await asyncio.sleep(CLOSING_S * random.uniform(0.5, 1.0))
             await close_partitions(self.database, time.time_ns() // 1000)
+            await retaining.step(time.time_ns() // 1000, time.monotonic())
 
     async def _connect_exchange(self) -> None:
         pause_s = 1.0
@@ -274,7 +274,7 @@ class Collecting:
             [],
             kinds,
             self.handler,
-            self.writer,
+            self.writer.history,
             self.book,
             rules=rules_of(self.exchange.name),
             live_from_us=router.live_from_us,
@@ -285,7 +285,7 @@ class Collecting:
 
     async def _tick_forever(self, router: StreamRouter) -> None:
         while True:
-            await asyncio.sleep(TICK_S)
+            await until_beat(TICK_S)
             venue_now_us = self.venue_now_us()
             if venue_now_us is not None:
                 router.tick(venue_now_us)

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ohlcvd.config import Config
-from ohlcvd.database import Database, SymbolRepository
+from ohlcvd.database import Database
+from ohlcvd.database.wanted import Want, asked_for
 from ohlcvd.errors import ConfigError, ExchangeError, ServiceUnavailable
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.known import KnownFile
 from ohlcvd.log import get_component_logger
+from ohlcvd.rhythm import next_beat_s, until_beat
 from ohlcvd.symbols import Decision, Roster
 
-# How soon a symbol that was added or removed is noticed.
-POLL_S = 3.0
+# How soon it is noticed that a symbol was added or removed, or history asked for.
+POLL_S = 5.0
 # How often the exchange is asked for its markets: where a new one may be wanted, or one seems to be gone; where one is
 # parked; and where only names are wanted and all are there.
 SOON_S = 25.0
@@ -39,6 +41,13 @@ class Target(Protocol):
     @property
     def collected(self) -> Collection[str]:
         """The symbols, now."""
+
+    @property
+    def instrument_ids(self) -> list[int]:
+        """What the database calls them."""
+
+    def want(self, wants: Sequence[Want]) -> None:
+        """History of them is asked for."""
 
     def is_trading(self, symbol: str) -> bool:
         """Whether there were trades of it lately."""
@@ -72,12 +81,13 @@ class Following:
         self._name = exchange
         self._alone = len(config.exchanges) == 1
         self._handler = handler
-        self._symbols = SymbolRepository(database)
+        self._database = database
         self._target = target
         self._roster = Roster(settings.symbols, int(shard or 1), settings.shards)
         self._file = _file(config.state_dir, child, f"{exchange} {settings.rest_url or ''} {settings.sandbox}")
         self._log = get_component_logger(f"ohlcvd.worker.{child}")
         self._changed = asyncio.Event()
+        self._applied: object = None  # what was wanted when all of it was done; None: something is left to do
         self._one_at_a_time = asyncio.Lock()
         self._told: set[str] = set()  # symbols that were reported as not listed
         self._read_s = 0.0
@@ -126,7 +136,7 @@ class Following:
     async def _poll_forever(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(POLL_S):
+                async with asyncio.timeout_at(next_beat_s(POLL_S)):
                     await self._changed.wait()
             except TimeoutError:
                 pass  # nothing in the configuration; the database may say something new
@@ -134,13 +144,15 @@ class Following:
             try:
                 async with self._one_at_a_time:
                     await self._read_database()
-                    await self._apply()
+                    if self._roster.has_absent or self._applied != self._roster.wanted:
+                        await self._apply()
             except (ServiceUnavailable, ExchangeError) as error:
                 self._log.debug("symbols could not be followed, trying again", error=str(error))
 
     async def _read_database(self) -> None:
-        found = await self._symbols.get_by_exchange(self._name)
+        found, wants = await asked_for(self._database, self._name, self._target.instrument_ids)
         self._roster.added, self._roster.removed = found.added, found.removed
+        self._target.want(wants)
 
     # the exchange's markets
 
@@ -151,8 +163,11 @@ class Following:
             pause_s = reading_pause_s(len(self._handler.symbols()), soon=soon, parked=parked)
             due_s = self._read_s + pause_s * random.uniform(0.9, 1.1) - time.time()
             # In steps: what is wanted may change meanwhile, and so may the system's clock.
+            if due_s > POLL_S:
+                await until_beat(POLL_S)
+                continue
             if due_s > 0:
-                await asyncio.sleep(min(due_s, POLL_S))
+                await asyncio.sleep(due_s)
                 continue
             self._read_s = time.time()
             try:
@@ -165,6 +180,7 @@ class Following:
         before = self._handler.symbols()
         listed = await self._handler.read_markets()
         self._roster.read(listed)
+        self._applied = None
         if listed != before:
             new, gone = sorted(listed.keys() - before.keys()), sorted(before.keys() - listed.keys())
             self._log.info(
@@ -197,6 +213,7 @@ class Following:
         if new:
             await self._target.add(new)
             self._log.info("symbols added", symbols=len(decision.symbols), added=new[:10], count=len(new))
+        self._applied = self._roster.wanted
 
     def _tell_unlisted(self, unlisted: Sequence[str]) -> None:
         for symbol in set(unlisted) - self._told:

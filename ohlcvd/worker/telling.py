@@ -8,7 +8,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
-from itertools import count
 
 from ohlcvd import coverage
 from ohlcvd.cache.live import LiveCache
@@ -19,6 +18,7 @@ from ohlcvd.log import get_component_logger
 from ohlcvd.market import Candle, Instrument, Kind
 from ohlcvd.repair import plan
 from ohlcvd.repair.scheduler import KINDS, RepairCounters
+from ohlcvd.rhythm import until_beat
 from ohlcvd.router import StreamRouter
 from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
 from ohlcvd.worker.collecting import Collecting
@@ -28,6 +28,11 @@ from ohlcvd.worker.standing import Pace, Standing, summary, trouble_of
 BEAT_S = 1.0
 # Of more markets than this, the states are told less often than at every beat: thousands would fill the loop's time.
 MARKETS_PER_BEAT = 500
+# Counting them means to look at each; a leak of them shows soon enough.
+COUNT_TASKS_BEATS = 10
+# While nothing of this moves, what is told of the markets is what was told before, and is told again only so often.
+MOVED = ("streams", "streams_live", "reconnects", "rejected", "trades", "candles", "commits", "differences", "backlog")
+QUIET_S = 5.0
 # Minutes between two lines in the child's own log; the monitor's has one a minute for all children together.
 SUMMARY_MINUTES = 10
 # Commits waiting to be published in Redis; more than that, and the oldest are dropped (Redis holds nothing unique).
@@ -53,6 +58,11 @@ class Telling:
         self._log = get_component_logger(f"ohlcvd.worker.{child}")
         self._missing_s = 0
         self._formed: dict[str, Candle] = {}
+        self._beats = 0
+        self._tasks = 0
+        self._beaten = asyncio.Event()
+        self._counted: dict[str, int] = {}
+        self._moved: tuple[int, ...] = ()
         self._markets_due_s = 0.0
         self._publications: deque[Batch] = deque(maxlen=WAITING_PUBLICATIONS)
         self._committed = asyncio.Event()
@@ -82,39 +92,40 @@ class Telling:
     async def beat_forever(self) -> None:
         """The heartbeat over the pipe, until cancelled."""
         while True:
-            self._sender.send(Beat(self._state(), self.counters()))
-            await asyncio.sleep(BEAT_S)
+            if self._beats % COUNT_TASKS_BEATS == 0:
+                self._tasks = len(asyncio.all_tasks())
+            self._counted = self.counters()
+            self._sender.send(Beat(self._state(), self._counted))
+            self._beats += 1
+            self._beaten.set()
+            await until_beat(BEAT_S)
 
     async def announce_forever(self) -> None:
-        """The heartbeat in Redis, the forming candles, the markets: a slow Redis holds up only this task."""
+        """The same in Redis, the forming candles, the markets: a slow Redis holds up only this task."""
         await self.cache.open()
-        beats = count(1)
         while True:
-            await self.cache.heartbeat(
-                {
-                    "state": self._state(),
-                    "pid": os.getpid(),
-                    "beats": next(beats),
-                    "unlisted": self._collecting.unlisted,
-                    "guarantees": capability_of(self._handler.name).reduced,
-                    "trouble": trouble_of(self._handler.counters.troubles),
-                    **self.counters(),
-                }
-            )
+            await self._beaten.wait()
+            self._beaten.clear()
+            beat = {
+                "state": self._state(),
+                "pid": os.getpid(),
+                "beats": self._beats,
+                "unlisted": self._collecting.unlisted,
+                "guarantees": capability_of(self._handler.name).reduced,
+                "trouble": trouble_of(self._handler.counters.troubles),
+                **self._counted,
+            }
             router = self._collecting.router
-            if router is not None:
-                await self.cache.forming(self._newly_formed(router))
-                if time.monotonic() >= self._markets_due_s:
-                    await self.cache.markets(self._markets(router))
-                    seldom = len(self._collecting.instruments) / MARKETS_PER_BEAT
-                    self._markets_due_s = time.monotonic() + BEAT_S * (min(seldom, 10.0) - 0.5)
-            await asyncio.sleep(BEAT_S)
+            if router is None:
+                await self.cache.heartbeat(beat)
+            else:
+                await self.cache.heartbeat(beat, self._newly_formed(router), self._news(router, time.monotonic()))
 
     async def tell_others_forever(self) -> None:
         """What needs the database too, which may be away or slow: that holds up only this. Until cancelled."""
         while True:
             await self._others.step()
-            await asyncio.sleep(BEAT_S)
+            await until_beat(BEAT_S)
 
     def _newly_formed(self, router: StreamRouter) -> dict[str, Candle]:
         """The forming candles that are not what they were a beat before."""
@@ -130,6 +141,15 @@ class Telling:
             message, fields = summary(now, before, self._missing_s, minutes)
             self._log.info(message, exchange=self._handler.name, **fields)
             before, minutes = now, SUMMARY_MINUTES
+
+    def _news(self, router: StreamRouter, now_s: float) -> dict[str, dict[str, object]] | None:
+        """The markets when they are to be told: there is news of them, or it is long ago."""
+        moved = tuple(self._counted[name] for name in MOVED)
+        if now_s < self._markets_due_s or (moved == self._moved and now_s < self._markets_due_s + QUIET_S):
+            return None
+        seldom = len(self._collecting.instruments) / MARKETS_PER_BEAT
+        self._moved, self._markets_due_s = moved, now_s + BEAT_S * (min(seldom, 10.0) - 0.5)
+        return self._markets(router)
 
     def _markets(self, router: StreamRouter) -> dict[str, dict[str, object]]:
         """What the collectors say, and how much of what is wanted is not covered."""
@@ -187,7 +207,7 @@ class Telling:
             "quarantined": written.quarantined,
             "spooled": written.spooled,
             "left_out": self._collecting.left_out,
-            "tasks": len(asyncio.all_tasks()),
+            "tasks": self._tasks,
             "backlog": self._writer.backlog,
             "spool_bytes": self._writer.spool_bytes,
             "streams": streams,

@@ -26,11 +26,13 @@ async def timed(operation: Awaitable[None]) -> float:
 
 async def test_everything_is_where_the_design_says(valkey: Valkey) -> None:
     async with LiveCache(valkey.url, "binance/2") as cache:
-        await cache.heartbeat({"state": "streaming", "trades": 7})
-        await cache.markets({"BTC/USDT": {"last_trade_us": NOW_US}})
-        await cache.forming({"BTC/USDT": candle(0), "ETH/USDT": candle(1)})
+        await cache.heartbeat(
+            {"state": "streaming", "trades": 7},
+            {"BTC/USDT": candle(0), "ETH/USDT": candle(1)},
+            {"BTC/USDT": {"last_trade_us": NOW_US}},
+        )
         await cache.publish(Commit({BTC: [trade(1)]}, {BTC: [candle(0)]}))
-        await cache.forming({})
+        await cache.heartbeat({"state": "streaming", "trades": 7}, {})
         await cache.publish(Commit())
         assert cache.is_up
     assert json.loads(str(valkey.ask("GET", "ohlcvd:heartbeat:binance/2"))) == {"state": "streaming", "trades": 7}

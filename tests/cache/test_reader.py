@@ -22,9 +22,8 @@ async def test_an_empty_redis(redis_url: str) -> None:
 async def test_what_children_wrote_is_read_back(redis_url: str) -> None:
     async with LiveCache(redis_url, "binance/2") as first, LiveCache(redis_url, "kraken") as second:
         for cache in (first, second):
-            await cache.heartbeat({"state": "streaming"})
-            await cache.markets({"BTC/USD": {"last_trade_us": NOW_US}})
-            await cache.forming({"BTC/USD": candle(3), "BTC/USDT:USDT": candle(4)})
+            forming = {"BTC/USD": candle(3), "BTC/USDT:USDT": candle(4)}
+            await cache.heartbeat({"state": "streaming"}, forming, {"BTC/USD": {"last_trade_us": NOW_US}})
         for number in range(5):
             await first.publish(Commit({BTC: [trade(2 * number), trade(2 * number + 1)]}, {BTC: [candle(number)]}))
     async with CacheReader(redis_url) as reader:
@@ -44,7 +43,7 @@ async def test_what_children_wrote_is_read_back(redis_url: str) -> None:
 async def test_more_keys_than_one_page_of_a_scan(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link, "LIMIT_S", 20.0)  # a busy machine is no outage
     async with LiveCache(redis_url, "kraken") as cache, CacheReader(redis_url) as reader:
-        await cache.forming({f"S{number}/USD": candle(number) for number in range(2500)})
+        await cache.heartbeat({}, {f"S{number}/USD": candle(number) for number in range(2500)})
         assert len(await reader.forming()) == 2500
 
 

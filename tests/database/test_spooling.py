@@ -15,6 +15,7 @@ import pytest
 
 from ohlcvd.database import Batch, Database, Quarantine, Spool, Writer
 from ohlcvd.database import writer as module
+from ohlcvd.database.spool.news import REFUSED_PAUSE_S
 from ohlcvd.embedded import EmbeddedServer, prepare_postgres, running
 from ohlcvd.market import Instrument
 from tests.database.feed import assert_exact, feeding, start_again, stop
@@ -191,7 +192,7 @@ async def test_a_spool_that_is_full_keeps_what_came_before_and_says_so(
     database: Database, instrument: Instrument, short_path: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    assert (module.MEMORY_ROWS, module.REFUSED_PAUSE_S) == (20_000, 1.0)
+    assert (module.MEMORY_ROWS, REFUSED_PAUSE_S) == (20_000, 1.0)
     monkeypatch.setattr(module, "MEMORY_ROWS", 3_000)
     monkeypatch.setattr(module, "REFUSED_PAUSE_S", 0.1)
     async with Proxy(database.conninfo, short_path) as proxy, Database(proxy.conninfo) as behind:

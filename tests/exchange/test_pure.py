@@ -12,12 +12,16 @@ from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.exact import decimal_seconds_us, decode, digits, iso_us, whole
 from ohlcvd.exchange.generic import in_order
 from ohlcvd.exchange.identity import IdMaker
+from ohlcvd.exchange.incoming import Incoming
 from ohlcvd.exchange.pacing import LONGEST_PAUSE_S, QUICK_PAUSE_S, Backoff, SilenceWatch
 from ohlcvd.exchange.rejects import Rejects, readable
 from ohlcvd.exchange.sink import StreamCounters
 from ohlcvd.exchange.venue import Silence
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Trade
+from tests.exchange.support import Recorder
+
+NOW_US = 1_800_000_000_000_000
 
 
 @pytest.mark.parametrize(
@@ -185,3 +189,20 @@ def test_each_kind_of_fault_is_logged_once_with_the_text_cut_and_escaped(caplog:
     assert raw.startswith("\\x1b[31mxxx")
     assert len(raw) < 510
     assert json.dumps(readable("a\nb\u202e")) == '"a\\\\nb\\\\u202e"'
+
+
+def test_trades_of_many_markets_are_checked_together_and_one_market_spoils_no_other() -> None:
+    recorder, counters, clock = Recorder(), StreamCounters(), VenueClock()
+    rejects = Rejects("kraken", counters, get_component_logger("ohlcvd.test"))
+    incoming = Incoming({"a": "A/B", "c": "C/D"}, recorder, clock, rejects, lambda: NOW_US)
+    first, second = Trade(NOW_US, "1", "5", "6", "buy"), Trade(NOW_US + 1, "2", "5", "6", "sell")
+    assert not [*incoming.deliver_live({"a": [first], "c": [first, second]})]
+    assert recorder.trades == {"A/B": [first], "C/D": [first, second]}
+    assert clock.now_us(0.0) == NOW_US + 1
+    wrong = second._replace(price="0")
+    lost = [*incoming.deliver_live({"a": [second], "x": [first], "c": [wrong, second]})]
+    assert [(wire, one.kind, one.noun) for wire, one in lost] == [("c", "trades", "trade")]
+    assert recorder.trades == {"A/B": [first, second], "C/D": [first, second, second]}
+    assert not [*incoming.deliver_live({"x": [first], "a": [first]})]
+    assert recorder.trades["A/B"] == [first, second, first]
+    assert counters.rejected == 3  # the wrong one, and an unknown market twice

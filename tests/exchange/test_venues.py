@@ -10,7 +10,7 @@ import pytest
 
 from ohlcvd.exchange.exact import decode
 from ohlcvd.exchange.registry import FAST_VENUES
-from ohlcvd.exchange.venue import Ack, BadRow, CandleRow, Event, FastVenue, Pong, Pulse, Refusal, TradeRows
+from ohlcvd.exchange.venue import Ack, BadRow, CandleRow, Event, FastVenue, Gathered, Pong, Pulse, Refusal, TradeRows
 from ohlcvd.exchange.venues.binance import Binance
 from ohlcvd.exchange.venues.kraken import Kraken
 from ohlcvd.market import Candle, Trade, candle_fault, trade_fault
@@ -18,6 +18,33 @@ from tests.exchange.support import real_data, recorded_frames, recorded_rows, re
 
 KRAKEN, BINANCE = Kraken(), Binance()
 FUTURE_US = 4_000_000_000_000_000
+# Each would be a live trade but for one thing.
+_BINANCE_TRADE = (
+    '{"stream":"xrpeth@aggTrade","data":{"e":"aggTrade","E":1,"s":"XRPETH","a":7,"p":"1.5","q":"2","T":2,"m":true}}'
+)
+_KRAKEN_TRADE = (
+    '{"channel":"trade","type":"update","data":[{"symbol":"A/B","side":"buy","price":1.5,"qty":2,"trade_id":7,'
+    '"timestamp":"2025-11-10T17:23:53.971744Z"},{"symbol":"A/B","side":"buy","price":1.5,"qty":2,"trade_id":8,'
+    '"timestamp":"2025-11-10T17:23:53.971744Z"}]}'
+)
+ODD_TRADES = {
+    "binance": [
+        _BINANCE_TRADE.replace(before, after)
+        for before, after in (
+            ('"p":"1.5"', '"p":1.5'), ('"p":"1.5"', '"p":"15e-1"'), ('"q":"2"', '"q":"2E0"'), ('"a":7', '"a":"7"'),
+            ('"a":7', '"a":-7'), ('"a":7', '"a":true'), ('"T":2', '"T":2.5'), ('"E":1,', ""), ('"m":true', '"m":1'),
+            ('"s":"XRPETH"', '"s":null'), ('"data"', '"date"'), ('"e":"aggTrade"', '"e":"trade"'), ("}}", "}"),
+        )
+    ],
+    "kraken": [
+        _KRAKEN_TRADE.replace(before, after, 1)
+        for before, after in (
+            ('"price":1.5', '"price":-1.5'), ('"qty":2', '"qty":null'), ('"trade_id":7', '"trade_id":"7"'),
+            ('"trade_id":7', '"trade_id":7.0'), ('"A/B"', '"C/B"'), ('"A/B"', "{}"), ("53.971744Z", "53.971744"),
+            ("update", "snapshot"), ('"data"', '"date"'), ("}]}", "}]"), ("[{", "[[{"), ("[", "[" * 100_000),
+        )
+    ],
+}  # fmt: skip
 
 
 def parsed(venue: FastVenue, frame: Any) -> Sequence[Event]:
@@ -45,6 +72,41 @@ def test_recorded_frames_give_exactly_the_recorded_trades(name: str, folder: str
     assert trades == recorded_trades(data)
     assert len(trades) == count
     assert not any(trade_fault(trade, FUTURE_US) for trade in trades)
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "file"),
+    [
+        ("binance", "binance_xrpeth", "ws_derived.jsonl.gz"),
+        ("binance", "binance_futures", "ws.jsonl.gz"),
+        ("kraken", "kraken_xbtusdt", "ws_derived.jsonl.gz"),
+    ],
+)
+def test_frames_gathered_together_are_read_as_one_by_one(name: str, folder: str, file: str) -> None:
+    venue = FAST_VENUES[name][0]
+    frames = recorded_frames(real_data() / folder, file)
+    texts = [frame["raw"] for frame in frames if frame.get("dir", "in") == "in"]
+    texts += [*ODD_TRADES[name], texts[-1]]
+    alone, careful = Gathered(), list[str]()
+    for text in texts:
+        events = () if text in ODD_TRADES[name] else venue.parse(text) or ()
+        for event in events:
+            if isinstance(event, TradeRows):
+                alone.add(event)
+        if not any(isinstance(event, TradeRows) for event in events):
+            careful.append(text)
+    together, left, taken = Gathered(), list[str](), Gathered()
+    for number, text in enumerate(venue.gather(texts, together)):
+        left.append(text)
+        if number % 2:  # whoever is told of the others delivers what was gathered before them
+            trades, venue_us = together.take()
+            for wire, own in trades.items():
+                taken.add(TradeRows(wire, own, False, venue_us))
+    for wire, own in together.take()[0].items():
+        taken.add(TradeRows(wire, own, False))
+    assert left == careful
+    assert taken.trades == alone.trades
+    assert together.venue_us == alone.venue_us
 
 
 def test_recorded_kraken_candles_end_as_the_venue_says() -> None:

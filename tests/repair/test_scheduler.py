@@ -28,9 +28,11 @@ class HeldVenue(ModelVenue):
         self.may_answer = asyncio.Event()
         self.asked = asyncio.Event()
         self.is_out = False
+        self.symbols: list[str] = []
 
     async def get_trades(self, symbol: str, **words: Any) -> TradePage:
         self.asked.set()
+        self.symbols.append(symbol)
         if self.is_out:
             raise ExchangeUnavailable("nobody there")
         await self.may_answer.wait()
@@ -90,6 +92,19 @@ async def test_a_market_that_comes_back_begins_with_what_is_committed() -> None:
     await asking
     await complete(repair, store, MARKET, OTHER)
     assert len(store.trades[MARKET]) == len(store.trades[OTHER]) == 3_570 + 1  # the one behind the end proves it
+
+
+async def test_markets_take_turns_page_by_page() -> None:
+    venue, store = HeldVenue(), ModelStore()
+    venue.may_answer.set()
+    markets = [MARKET, OTHER, Instrument(77, "model", "THIRD/USD")]
+    repair = scheduler(venue, store, *markets)
+    for _ in range(30):
+        await repair.turn()
+        store.commit(store.waiting)
+        asked = [venue.symbols.count(market.symbol) for market in markets]
+        assert max(asked) - min(asked) <= 1, venue.symbols
+    assert sum(asked) == 30
 
 
 async def test_a_heavy_live_load_does_not_keep_repair_from_asking() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ohlcvd.exchange.exact import decode, digits
-from ohlcvd.exchange.venue import BadRow, CandleRow, Event, Pong, Silence, TradeRows, missing
+from ohlcvd.exchange.venue import BadRow, CandleRow, Event, Gathered, Pong, Silence, TradeRows, missing
 from ohlcvd.market import Candle, Kind, Side, Trade
 
 # A taker's side as venues spell it. Any other word goes through, and is refused where trades are checked.
@@ -64,6 +64,10 @@ class JsonVenue(ABC):
         if "unsub" in text[:_SHORT]:
             return ()  # the answer to a request that nobody waits for
         return self.read(decode(text))
+
+    def gather(self, texts: Sequence[str], gathered: Gathered) -> Iterable[str]:
+        """None of them, for want of a faster way."""
+        return texts
 
     @abstractmethod
     def read(self, frame: Any) -> Sequence[Event] | None:

@@ -18,9 +18,9 @@ and "COIN-M Futures"; ccxt's classes; recorded answers.
   are contracts. Aggregate trades of contracts leave out the insurance fund's and liquidators' own deals.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
-from operator import itemgetter
+from operator import gt, itemgetter
 from typing import Any
 
 import orjson
@@ -32,6 +32,7 @@ from ohlcvd.exchange.venue import (
     BadRow,
     CandleRow,
     Event,
+    Gathered,
     Refusal,
     Request,
     Silence,
@@ -41,7 +42,8 @@ from ohlcvd.exchange.venue import (
 from ohlcvd.exchange.venues.base import JsonVenue
 from ohlcvd.market import Candle, Kind, Side, Trade
 
-_LIVE_FIELDS = itemgetter("T", "E", "a", "s", "p", "q", "m")
+_LIVE_FIELDS = itemgetter("e", "T", "E", "a", "s", "p", "q", "m")
+_PAST_FIELDS = itemgetter("a", "T", "p", "q", "m")
 _new = tuple.__new__
 
 _STREAMS: dict[Kind, str] = {"trades": "@aggTrade", "candles": "@kline_1m"}
@@ -77,9 +79,29 @@ class Binance(JsonVenue):
     def unsubscribe(self, kind: Kind, wires: Sequence[str], request_id: int) -> dict[str, Any] | None:
         return {"method": "UNSUBSCRIBE", "params": _streams(kind, wires), "id": request_id}
 
-    def parse(self, text: str) -> Sequence[Event] | None:
-        rows = _live_trade(text)
-        return super().parse(text) if rows is None else (rows,)
+    def gather(self, texts: Sequence[str], gathered: Gathered) -> Iterator[str]:
+        # orjson takes a third of json's time, but would make a float of a number with a point: here these are texts.
+        trades = gathered.trades
+        for text in texts:
+            try:
+                event, time_ms, sent_ms, number, wire, price, amount, is_sell = _LIVE_FIELDS(orjson.loads(text)["data"])
+            except (KeyError, TypeError, ValueError):
+                yield text
+                continue
+            if (
+                event == "aggTrade"
+                and type(time_ms) is type(sent_ms) is type(number) is int
+                and type(price) is type(amount) is type(wire) is str
+                and type(is_sell) is bool
+                and number >= 0
+                and not ("e" in price or "E" in price or "e" in amount or "E" in amount)
+            ):
+                # tuple's own way to make it: named tuples' takes twice the time
+                trade = _new(Trade, (time_ms * 1000, str(number), price, amount, "sell" if is_sell else "buy"))
+                trades[wire].append(trade)
+                gathered.venue_us = sent_ms * 1000
+            else:
+                yield text
 
     def read(self, frame: Any) -> Sequence[Event] | None:
         if "stream" in frame:
@@ -115,7 +137,7 @@ class Binance(JsonVenue):
 
     def parse_trades(self, answer: Any, limit: int) -> TradePage:
         rows = _rows(answer)
-        trades = sorted((_trade(row) for row in rows), key=lambda trade: int(trade.id))
+        trades = _trades(rows) if rows else []
         return TradePage(trades, str(int(trades[-1].id) + 1) if len(rows) >= limit else None)
 
     def time_request(self) -> Request:
@@ -156,7 +178,22 @@ def _candles(rows: list[Any]) -> list[Candle]:
     starts_ms, opens, highs, lows, closes, volumes, _ends_ms, _quote_volumes, trades, *_ = zip(*rows, strict=True)
     times_us = [whole(start_ms) * 1000 for start_ms in starts_ms]
     prices = map(all_digits, (opens, highs, lows, closes))
-    return [*map(Candle, times_us, *prices, all_digits(volumes), map(whole, trades), repeat("venue"))]
+    columns = times_us, *prices, all_digits(volumes), map(whole, trades), repeat("venue")
+    return [*map(_new, repeat(Candle), zip(*columns, strict=False))]
+
+
+def _trades(rows: list[Any]) -> list[Trade]:
+    """In the order of their ids."""
+    numbers, times_ms, prices, amounts, are_sells = zip(*map(_PAST_FIELDS, rows), strict=True)
+    if {*map(type, are_sells)} != {bool} or {*map(type, numbers)} != {int}:
+        return sorted(map(_trade, rows), key=lambda trade: int(trade.id))
+    times_us = [whole(time_ms) * 1000 for time_ms in times_ms]
+    sides = ["sell" if is_sell else "buy" for is_sell in are_sells]
+    columns = times_us, map(str, numbers), all_digits(prices), all_digits(amounts), sides
+    trades: list[Trade] = [*map(_new, repeat(Trade), zip(*columns, strict=True))]
+    if any(map(gt, numbers, numbers[1:])):
+        trades.sort(key=lambda trade: int(trade.id))
+    return trades
 
 
 def _trade(row: Any) -> Trade:
@@ -171,27 +208,6 @@ def _trade_row(frame: Any) -> Event:
         return TradeRows(frame["s"], [_trade(frame)], False, _sent_us(frame))
     except (KeyError, TypeError, ValueError) as error:
         return BadRow(frame.get("s"), "trades", missing(frame, error), str(frame))
-
-
-def _live_trade(text: str) -> TradeRows | None:
-    """A frame of one aggregate trade that is as it always is; None for everything else, which is read with more care.
-
-    orjson takes a third of json's time, but would make a float of a number with a point: here these are texts.
-    """
-    try:
-        frame = orjson.loads(text)["data"]
-        time_ms, sent_ms, number, wire, price, amount, is_sell = _LIVE_FIELDS(frame)
-        if frame["e"] != "aggTrade" or not type(time_ms) is type(sent_ms) is type(number) is int or number < 0:
-            return None
-        if not type(price) is type(amount) is type(wire) is str or type(is_sell) is not bool:
-            return None
-        if "E" in price or "e" in price or "E" in amount or "e" in amount:
-            return None
-    except (KeyError, TypeError, ValueError):
-        return None
-    # tuple's own way to make them: named tuples' takes twice the time
-    trade = _new(Trade, (time_ms * 1000, str(number), price, amount, "sell" if is_sell else "buy"))
-    return _new(TradeRows, (wire, [trade], False, sent_ms * 1000))
 
 
 def _candle_row(frame: Any) -> Event:

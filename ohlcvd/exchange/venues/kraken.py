@@ -17,16 +17,19 @@ Sources: docs.kraken.com, "Spot WebSocket v2" (trade, ohlc, heartbeat, ping, "Sy
   a full page's cursor steps back by one: the next page repeats its last trades instead of losing their siblings.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
-from ohlcvd.exchange.exact import decimal_seconds_us, digits, iso_us, whole
+from ohlcvd.exchange.exact import all_digits, decimal_seconds_us, decode, digits, iso_us, whole
 from ohlcvd.exchange.sink import TradePage
 from ohlcvd.exchange.venue import (
     Ack,
     BadRow,
     CandleRow,
     Event,
+    Gathered,
     OldProtocol,
     Pong,
     Pulse,
@@ -39,6 +42,10 @@ from ohlcvd.exchange.venue import (
 from ohlcvd.exchange.venues.base import JsonVenue
 from ohlcvd.market import SECOND_US, Candle, Kind, Side, Trade
 
+_LIVE = '{"channel":"trade","type":"update",'
+_LIVE_FIELDS = itemgetter("symbol", "side", "price", "qty", "timestamp", "trade_id")
+# tuple's own way to make trades: named tuples' takes twice the time
+_new: Any = tuple.__new__
 _CHANNELS: dict[Kind, str] = {"trades": "trade", "candles": "ohlc"}
 _KINDS: dict[str, Kind] = {"trade": "trades", "ohlc": "candles"}
 _TAKER: dict[str, Side] = {"b": "buy", "s": "sell"}
@@ -74,6 +81,14 @@ class Kraken(JsonVenue):
 
     def ping(self, request_id: int) -> dict[str, Any] | None:
         return {"method": "ping", "req_id": request_id}
+
+    def gather(self, texts: Sequence[str], gathered: Gathered) -> Iterator[str]:
+        for text in texts:
+            rows = _live_trades(text) if text.startswith(_LIVE) else None
+            if rows is None:
+                yield text
+            else:
+                gathered.add(rows)
 
     def read(self, frame: Any) -> Sequence[Event] | None:
         if isinstance(frame, list) or "event" in frame:
@@ -142,6 +157,20 @@ def _candle(row: Any) -> Candle:
     start_s, open_, high, low, close, _mean, volume, trades = row
     prices = digits(open_), digits(high), digits(low), digits(close)
     return Candle(whole(start_s) * SECOND_US, *prices, digits(volume), whole(trades), "venue")
+
+
+def _live_trades(text: str) -> TradeRows | None:
+    """A frame of one market's trades that are as they always are, all at once; None for everything else."""
+    try:
+        rows = decode(text)["data"]
+        wires, sides, prices, amounts, times, numbers = zip(*map(_LIVE_FIELDS, rows), strict=True)
+        if {*wires} != {wires[0]} or type(wires[0]) is not str or {*map(type, numbers)} != {int}:
+            return None
+        values = all_digits((*prices, *amounts))
+        columns = map(iso_us, times), map(str, numbers), values[: len(prices)], values[len(prices) :], sides
+        return TradeRows(wires[0], [*map(_new, repeat(Trade), zip(*columns, strict=True))], False)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return None
 
 
 def _trade_rows(frame: Any) -> list[Event]:
