@@ -5,7 +5,6 @@ the registry have a fast path; all others go the generic way (see generic.py, wi
 """
 
 import asyncio
-import operator
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -166,22 +165,13 @@ class ExchangeHandler:
     def keep_markets(self, symbols: Collection[str]) -> list[Mapping[str, Any]]:
         """Forget the structures of all other markets: there may be thousands. Returns those kept, ccxt's structures."""
         exchange, read = self._ccxt, self._read
-        found = [exchange.markets.get(symbol) or read.get(symbol) for symbol in symbols]
-        kept = [market for market in found if market is not None]
-        markets = [self._pruned(market) for market in kept]
-        if markets and (exchange.markets.keys() != set(symbols) or any(map(operator.is_not, markets, kept))):
+        kept = [exchange.markets.get(symbol) or read.get(symbol) for symbol in symbols]
+        markets = [market for market in kept if market is not None]
+        if exchange.markets.keys() != set(symbols) and markets:
             exchange.set_markets(markets)
             markets = [exchange.markets[market["symbol"]] for market in markets]
         self._read = {}
         return markets
-
-    def _pruned(self, market: Any) -> Any:
-        """Without lists and tables in the venue's own words: they are about orders and fees. The ways of a fast venue
-        are ours, so that it is known that nothing else of it is needed."""
-        if not self._fast or not isinstance(market["info"], dict):
-            return market
-        plain = {name: value for name, value in market["info"].items() if not isinstance(value, (dict, list))}
-        return market if len(plain) == len(market["info"]) else {**market, "info": plain}
 
     @property
     def _ccxt(self) -> Any:

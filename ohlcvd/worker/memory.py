@@ -1,7 +1,8 @@
-"""Memory that is free goes back to the system, every minute.
+"""Memory that is free goes back to the system, every minute, in a child that has grown.
 
 The C library keeps what a burst of rows leaves free between pieces that are still in use. The next burst finds other
-places, and so a process that holds no more than before grows for hours, a part of a megabyte at a time.
+places, and so a process that holds no more than before grows for hours, a part of a megabyte at a time. A child that
+has not grown is left alone: looking for what is free writes to pages that it still shares with the supervisor.
 """
 
 import asyncio
@@ -9,17 +10,42 @@ import ctypes
 from typing import Final
 
 GIVE_BACK_S: Final = 60.0
-_trim: Final = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it, and only glibc needs it
+GROWN_BYTES: Final = 1 << 20
+
+
+class _Figures(ctypes.Structure):
+    """What glibc's mallinfo2(3) returns; `arena` is the size of the heap."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost",
+        )
+    ]  # fmt: skip
+
+
+_LIBC: Final = ctypes.CDLL(None)
+_HAS_FIGURES: Final = hasattr(_LIBC, "mallinfo2")  # only glibc, since 2.33, and only glibc needs it
+if _HAS_FIGURES:
+    _LIBC.mallinfo2.restype = _Figures
+
+
+def heap_bytes() -> int:
+    """How large the heap is, what is free in it included; 0 where that cannot be known."""
+    return int(_LIBC.mallinfo2().arena) if _HAS_FIGURES else 0
 
 
 def give_back() -> None:
     """Some milliseconds."""
-    if _trim is not None:
-        _trim(0)
+    if _HAS_FIGURES:
+        _LIBC.malloc_trim(0)
 
 
 async def give_back_forever() -> None:
     """Until cancelled."""
+    await asyncio.sleep(GIVE_BACK_S)
+    first_bytes = heap_bytes()
     while True:
         await asyncio.sleep(GIVE_BACK_S)
-        give_back()
+        if heap_bytes() > first_bytes + GROWN_BYTES:
+            give_back()

@@ -6,16 +6,18 @@ import sys
 # Pieces of which every tenth is kept, so that the heap cannot shrink from its end.
 BURST = """
 import os
-from ohlcvd.worker.memory import give_back
+from ohlcvd.worker.memory import GROWN_BYTES, give_back, heap_bytes
 
 def resident_kib():
     with open("/proc/self/statm") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024
 
+first = heap_bytes()
 pieces = [bytes(20_000) for _ in range(5_000)]
 before = resident_kib()
 pieces = pieces[::10]
 kept = resident_kib()
+assert first < heap_bytes() - GROWN_BYTES
 give_back()
 print(before, kept, resident_kib())
 """
