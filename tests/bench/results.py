@@ -25,10 +25,10 @@ class Result:
         return None if not self.reference or self.value is None else self.value / self.reference
 
     @property
-    def met(self) -> bool:
-        """By the ratio where the goal is a ratio, else by the value."""
+    def met(self) -> bool | None:
+        """By the ratio where the goal is a ratio, else by the value; None: what is optional could not be measured."""
         if self.value is None:
-            return False
+            return None if self.is_optional else False
         if self.ratio_goal is not None:
             return self.ratio is not None and self.ratio >= self.ratio_goal
         return self.value >= self.goal if self.better == "more" else self.value <= self.goal
@@ -43,7 +43,7 @@ def table(results: Iterable[Result]) -> str:
     rows += [
         (
             one.case, _number(one.value), one.unit, _goal(one), "" if one.reference is None else _number(one.reference),
-            "" if one.ratio is None else f"{one.ratio:.2f}", "yes" if one.met else "NO", one.note,
+            "" if one.ratio is None else f"{one.ratio:.2f}", {True: "yes", False: "NO", None: "-"}[one.met], one.note,
         )
         for one in results
     ]  # fmt: skip
@@ -59,6 +59,8 @@ def table(results: Iterable[Result]) -> str:
 
 
 def _goal(one: Result) -> str:
+    if one.met is None:
+        return "-"
     if one.ratio_goal is not None:
         return f"ratio {one.ratio_goal:g}"
     return f"{'>=' if one.better == 'more' else '<='} {_number(one.goal)}"
