@@ -190,7 +190,7 @@ def test_killed_supervisor_leaves_nothing_and_start_works_at_once(tmp_path: Path
         assert len(family) == 7
         forked = [child["pid"] for child in service.status()["children"]]
         os.kill(family[0], signal.SIGKILL)
-        wait_for(lambda: not any(alive(pid) for pid in forked), timeout_s=2.0)
+        wait_for(lambda: not any(alive(pid) for pid in forked), timeout_s=10.0)
         again = service.call("start")
         assert (again.returncode, again.stderr) == (0, "")
         assert not any(alive(pid) for pid in family)

@@ -120,7 +120,7 @@ def test_start_stop_kill_and_reload(tmp_path: Path, database_url: str, redis_url
             family = [first, *_children(first)]
             os.kill(first, signal.SIGKILL)
             killed_s = time.monotonic()
-            wait_for("nothing is left of it", lambda: not any(map(_alive, family)), 2.0)
+            wait_for("nothing is left of it", lambda: not any(map(_alive, family)), 10.0)
             gone_s = time.monotonic() - killed_s
             wait_for(
                 "it is started again", lambda: under.state() == "RUNNING" and under.pid() not in family, every_s=0.5
