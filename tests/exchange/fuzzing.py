@@ -29,7 +29,7 @@ from ohlcvd.exchange.incoming import Incoming
 from ohlcvd.exchange.registry import FAST_VENUES
 from ohlcvd.exchange.rejects import Rejects
 from ohlcvd.exchange.sink import StreamCounters
-from ohlcvd.exchange.venue import BadRow, CandleHistory, CandleRow, FastVenue, TradeHistory, TradeRows
+from ohlcvd.exchange.venue import BadRow, CandleHistory, CandleRow, FastVenue, Gathered, TradeHistory, TradeRows
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Candle, Instrument, Kind, Trade, candle_fault, trade_fault
 from ohlcvd.ohlcv.manager import OhlcvManager
@@ -185,17 +185,29 @@ class Reader:
         self.incoming = Incoming({w: w for w in wires}, self.router, VenueClock(), rejects, lambda: NOW_US)
 
     def frame(self, text: str) -> str | None:
-        """Why it was refused, as the reading of a connection does; None if nothing was wrong with it."""
-        try:
-            events = self.venue.parse(text)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, OverflowError) as error:
-            self.incoming.reject_frame(text, error)
-            return type(error).__name__
-        lost = None
-        for event in events or ():
-            if isinstance(event, (TradeRows, CandleRow, BadRow)):
-                found = self.incoming.deliver(event)
-                lost = lost or found
+        """Why it was refused, read as a connection does it, live trades apart; None if nothing was wrong with it."""
+        gathered, lost = Gathered(), None
+        for rest in self.venue.gather([text], gathered):
+            try:
+                events = self.venue.parse(rest)
+            except (
+                ValueError,
+                KeyError,
+                TypeError,
+                IndexError,
+                AttributeError,
+                RecursionError,
+                OverflowError,
+            ) as error:
+                self.incoming.reject_frame(rest, error)
+                return type(error).__name__
+            for event in events or ():
+                if isinstance(event, (TradeRows, CandleRow, BadRow)):
+                    found = self.incoming.deliver(event)
+                    lost = lost or found
+        trades, _ = gathered.take()
+        for _, one in self.incoming.deliver_live(trades) if trades else ():
+            lost = lost or one
         return None if lost is None else lost.reason.split(" ", 1)[0]
 
     def answer(self, text: str, kind: Kind) -> str | None:
