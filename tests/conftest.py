@@ -1,7 +1,9 @@
 """Fixtures that several parts share: a PostgreSQL and a Valkey for the whole run, emptied for each test."""
 
 import asyncio
+import os
 import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from ohlcvd.database import Database
 from ohlcvd.embedded import EmbeddedServer
 from ohlcvd.market import Instrument
 from tests.faults import fault_seen, pytest_terminal_summary
-from tests.servers import fresh_database, temporary_postgres, temporary_valkey
+from tests.servers import fresh_database, scratch, temporary_postgres, temporary_valkey
 
 __all__ = ["fault_seen", "pytest_terminal_summary"]
 
@@ -47,7 +49,11 @@ SLOW = (
 
 
 def pytest_configure() -> None:
-    """Started in the background or by nohup, a run ignores signals, and so would every process that a test starts."""
+    """Where temporary files go, unless the caller said so, and which signals processes start with.
+
+    Started in the background or by nohup, a run ignores signals, and so would every process that a test starts.
+    """
+    tempfile.tempdir = os.environ.setdefault("TMPDIR", str(scratch()))  # pytest has asked for it already
     for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(signum) is signal.SIG_IGN:
             signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)

@@ -173,6 +173,8 @@ def checks(runner: Runner, caches: Path) -> list[Result]:
 def suite(runner: Runner, name: str, python: str | Path, options: Sequence[str] = (), output: Output = None) -> Result:
     """The whole suite with one interpreter; what it printed goes to `output`."""
     started = time.monotonic()
+    with open(os.devnull, "wb") as nowhere:  # compiles the tests once; else each lane would, at the same moment
+        runner.run([python, *PYTEST, *options, "-n", "0", "--collect-only"], nowhere, nowhere)
     with tempfile.TemporaryDirectory(prefix="ohlcvd-suite-") as folder:
         report = Path(folder) / "report.xml"
         code = runner.run([python, *PYTEST, *options, f"--junitxml={report}"], output, output)

@@ -25,10 +25,24 @@ _PR_SET_DUMPABLE = 4
 FAST = {"fsync": "off", "full_page_writes": "off"}
 
 
+# Tests write some gigabytes of files that nobody reads again: memory spares a slow disk.
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 4 << 30
+
+
+def scratch() -> Path:
+    """A folder with a short path for what tests write: in memory where there is room and programs may be run."""
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK):
+        found = os.statvfs(MEMORY)
+        if found.f_bavail * found.f_frsize >= ROOM_BYTES and not found.f_flag & os.ST_NOEXEC:
+            return MEMORY
+    return Path("/tmp")
+
+
 @contextmanager
 def private_directory() -> Iterator[Path]:
     """A new directory with a short path (sockets go below it), removed afterwards."""
-    path = Path(tempfile.mkdtemp(prefix="ohlcvd-test-", dir="/tmp"))
+    path = Path(tempfile.mkdtemp(prefix="ohlcvd-test-", dir=scratch()))
     path.chmod(0o755)  # as any checkout is: whoever a server runs as may pass
     try:
         yield path
@@ -40,7 +54,11 @@ def private_directory() -> Iterator[Path]:
 def temporary_postgres() -> Iterator[EmbeddedServer]:
     """A running PostgreSQL that is gone afterwards."""
     with private_directory() as folder, running(prepare_postgres(folder, settings=FAST)) as server:
-        yield server
+        try:
+            yield server
+        finally:
+            if connection := _administrators.pop(server.address, None):
+                connection.close()
 
 
 @contextmanager
@@ -54,15 +72,24 @@ def temporary_valkey() -> Iterator[EmbeddedServer]:
 def fresh_database(server: EmbeddedServer, template: str = "template1") -> Iterator[str]:
     """The conninfo of a new database like `template` (an empty one), dropped afterwards whoever is still connected."""
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(server.address, autocommit=True) as connection:
-        # Copying files is faster than logging every page, the default since PostgreSQL 15
-        strategy = " STRATEGY file_copy" if connection.info.server_version >= 150000 else ""
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}{strategy}".encode())
+    # Copying files is faster than logging every page, the default since PostgreSQL 15
+    strategy = " STRATEGY file_copy" if _administrator(server).info.server_version >= 150000 else ""
+    _administrator(server).execute(f"CREATE DATABASE {name} TEMPLATE {template}{strategy}".encode())
     try:
         yield make_conninfo(server.address, dbname=name)
     finally:
-        with psycopg.connect(server.address, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+        _administrator(server).execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+# One connection a server stays: each new one costs PostgreSQL a process.
+_administrators: dict[str, psycopg.Connection] = {}
+
+
+def _administrator(server: EmbeddedServer) -> psycopg.Connection:
+    connection = _administrators.get(server.address)
+    if connection is None or connection.broken or connection.closed:
+        connection = _administrators[server.address] = psycopg.connect(server.address, autocommit=True)
+    return connection
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 120.0, what: str = "the condition") -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.registry import FAST_VENUES
-from ohlcvd.market import Trade
+from ohlcvd.market import MINUTE_US, Candle, Kind, Trade
 from ohlcvd.simulator.server import Simulator
 from tests.exchange.support import BOTH, Recorder, connected, simulator, streaming, until
 
@@ -141,6 +141,51 @@ async def test_wrong_frames_are_counted_and_the_stream_goes_on(name: str) -> Non
             await complete(running, name, recorder, symbols)
         assert handler.counters.reconnects == 0
         assert handler.counters.rejected == sent
+
+
+class Teller(Recorder):
+    """Writes down what it is told in the order in which it is told, once `story` is cleared."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.story: list[str] = []
+
+    def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
+        super().on_trades(symbol, trades, snapshot)
+        self.story += [f"trade {trade.id}" for trade in trades]
+
+    def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
+        super().on_candle(symbol, candle, closed, snapshot)
+        self.story.append("candle")
+
+    def on_interrupted(self, symbol: str, kind: Kind, reason: str) -> None:
+        super().on_interrupted(symbol, kind, reason)
+        self.story.append(f"{kind} interrupted")
+
+
+@pytest.mark.parametrize("name", VENUES)
+async def test_frames_that_came_together_are_told_in_their_order(name: str) -> None:
+    async with simulator(symbols=1) as running, connected(running, name) as handler:
+        (symbol,), teller = handler.symbols(), Teller()
+        async with streaming(handler, [symbol], teller):
+            await until(lambda: live(teller, [symbol]) and teller.count, "a trade")
+            await complete(running, name, teller, [symbol])
+            venue, (client,) = running.venue(name), handler._ccxt.clients.values()
+            end = venue.visible(symbol)
+            one, two, three, four = (
+                venue.trade_frames(symbol, [old])[0] for old in venue.executions(symbol, end - 4, end)
+            )
+            minute = venue.minute(symbol, time.time_ns() // 60_000_000_000 * MINUTE_US - MINUTE_US, end)
+            assert minute is not None
+            candle = venue.candle_frame(symbol, minute, closed=False)
+            teller.story.clear()
+            for text in client.gather([one, two, candle, three, "{", four]):
+                client._take(text)
+            client._pause()
+            trades = [f"trade {number}" for number in range(end - 4, end)]
+            assert teller.story[:4] == [*trades[:2], "candle", trades[2]]
+            assert sorted(teller.story[4:6]) == ["candles interrupted", "trades interrupted"]
+            assert teller.story[6:] == trades[3:]
 
 
 @pytest.mark.parametrize("name", VENUES)

@@ -10,6 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xmlrpc.client import ServerProxy
+
+from supervisor.xmlrpc import SupervisorTransport
 
 from ohlcvd.supervisor.control import ask
 from tests.process.harness import (
@@ -75,11 +78,20 @@ class Supervisord:
         return done.stdout + done.stderr
 
     def state(self) -> str:
-        words = self.control("status", "ohlcvd").split()
-        return words[1] if len(words) > 1 else ""
+        return str(self._info()["statename"])
 
     def pid(self) -> int:
-        return int(self.control("pid", "ohlcvd"))
+        pid = self._info()["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+    def _info(self) -> dict[str, object]:
+        """What `supervisorctl status` asks for, without a process each time."""
+        address = f"unix://{self.folder}/supervisor.sock"
+        with ServerProxy("http://127.0.0.1", transport=SupervisorTransport(None, None, address)) as server:
+            found = server.supervisor.getProcessInfo("ohlcvd")
+        assert isinstance(found, dict)
+        return found
 
     def log(self) -> str:
         return (self.folder / "supervisord.log").read_text()

@@ -9,16 +9,15 @@ import os
 import shutil
 import struct
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from ohlcvd.embedded import EmbeddedServer, running
+from tests.beside import Beside
 
 SOURCE: Final = Path(__file__).parent / "clock.c"
 TURN_S: Final = 0.001
@@ -28,7 +27,7 @@ _PAGE: Final = struct.Struct("=7q")
 _ENTRY: Final = struct.Struct("=q")
 
 
-class FastClock:
+class FastClock(Beside):
     """Inside the block, `wall_us` (microseconds since 1970) and onwards with `speed`. `environ` is for processes.
 
     Where that is allowed, what is started in the block comes before whatever else the machine does.
@@ -36,6 +35,7 @@ class FastClock:
     """
 
     def __init__(self, folder: Path, speed: int, wall_us: int) -> None:
+        super().__init__()
         compiler = shutil.which("cc")
         assert compiler, "a fast clock needs a C compiler: apt install gcc libc6-dev"
         library, file = folder / "clock.so", folder / "clock"
@@ -53,20 +53,14 @@ class FastClock:
             path.chmod(0o755)
         with file.open("r+b") as opened:
             self._page = mmap.mmap(opened.fileno(), 0)
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="clock")
 
     def __enter__(self) -> Self:
         with suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
+    def __exit__(self, *exc_info: object) -> None:
+        super().__exit__(*exc_info)
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
     def now_us(self) -> int:

@@ -4,18 +4,16 @@ The market is a function of its settings and the time; knowing them, thousands o
 without asking the exchange.
 """
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from itertools import pairwise
-from types import TracebackType
-from typing import Self
 
 import psycopg
 
 from ohlcvd.market import MINUTE_US
 from ohlcvd.simulator.market import MarketSettings, SimulatedMarket
+from tests.beside import Beside
 from tests.process.harness import Daemon, Exchange
 from tests.process.truth import Row, stored_trades, true_candles, true_trades
 
@@ -169,28 +167,17 @@ def behind(daemon: Daemon, from_us: int, to_us: int, kinds: Sequence[str] = KIND
     return [" ".join(row) for row in rows]
 
 
-class ClaimWatch:
+class ClaimWatch(Beside):
     """Every second, in a thread of its own: is what coverage claims stored? One snapshot of both for each answer."""
 
     def __init__(self, dsn: str, truth: Truth) -> None:
+        super().__init__()
         self.samples = 0
         self.claims = 0  # of the last sample
         self.false: list[str] = []
         self._dsn = dsn
         self._truth = truth
-        self._ended = threading.Event()
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="claims")
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
 
     def check(self) -> None:
         """After the last sample."""
