@@ -56,7 +56,7 @@ def render(found: Missing) -> str:
 
 
 def as_dict(found: Missing) -> dict[str, object]:
-    """For JSON. Times are ISO, in UTC; `length_s` are seconds."""
+    """For JSON. Times are ISO, in UTC; `length_s` are seconds; `notes` are sentences: what is no longer kept."""
     return {
         "gaps": [
             {
@@ -81,6 +81,7 @@ def as_dict(found: Missing) -> dict[str, object]:
             }
             for extent in found.extents
         ],
+        "notes": list(found.not_kept),
     }
 
 

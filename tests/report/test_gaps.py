@@ -56,6 +56,10 @@ def test_as_json() -> None:
     assert document["markets"] == [
         {"exchange": "kraken", "symbol": "BTC/USD", "kind": "trades", "since": since, "until": None}
     ]
+    assert document["notes"] == []
+    assert as_dict(Missing([], [], ["kraken: trades before 2026-01-01 are not kept"]))["notes"] == [
+        "kraken: trades before 2026-01-01 are not kept"
+    ]
     gaps = document["gaps"]
     assert isinstance(gaps, list)
     assert [(gap["length_s"], gap["reason"], gap["evidence"] is None) for gap in gaps] == [
