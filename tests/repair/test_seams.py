@@ -62,3 +62,16 @@ async def test_a_seam_that_is_not_covered_yet_is_looked_at_later() -> None:
     assert store.waiting == 0
     await check.run([MARKET], LOOK_AGAIN_S)
     assert store.waiting == 1
+
+
+async def test_a_quiet_market_is_looked_at_when_it_trades_again() -> None:
+    store = stored(trade(10, BEFORE))
+    check = check_of(store)
+    await check.run([MARKET], 0.0)
+    store.add_trades(MARKET, [trade(12, AFTER)])
+    store.commit(store.waiting)
+    await check.run([MARKET], 1.0)
+    assert store.waiting == 0, "nothing said that there was a trade"
+    check.traded([MARKET])
+    await check.run([MARKET], 2.0)
+    assert store.waiting == 1
