@@ -24,7 +24,8 @@ live rows out of the stream.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Protocol
 
@@ -96,9 +97,7 @@ def compact(document: object) -> str:
 
 def newest_us(publication: Publication) -> int:
     """The venue time up to which this publication speaks; 0 when it speaks of nothing."""
-    newest = 0
-    for trades in publication.trades.values():
-        newest = max(newest, max(map(_TS_US, trades), default=0))
+    newest = max(map(_TS_US, chain.from_iterable(publication.trades.values())), default=0)
     for candles in publication.candles.values():
         newest = max(newest, max(map(_TS_US, candles), default=-MINUTE_US) + MINUTE_US)
     for ranges in publication.covered.values():
@@ -109,10 +108,10 @@ def newest_us(publication: Publication) -> int:
 def stream_entries(publication: Publication, now_us: int) -> Iterator[Command]:
     """The XADD commands of one publication, trades first; `now_us` is the newest venue time seen."""
     oldest_us = now_us - TRADE_WINDOW_US
+    times_us = map(_TS_US, chain.from_iterable(publication.trades.values()))
+    are_recent = min(times_us, default=oldest_us) >= oldest_us  # nearly always
     for instrument, trades in publication.trades.items():
-        recent: Iterable[Trade] = (trade for trade in trades if trade.ts_us >= oldest_us)
-        if min(map(_TS_US, trades), default=0) >= oldest_us:  # nearly always
-            recent = trades
+        recent = trades if are_recent else [trade for trade in trades if trade.ts_us >= oldest_us]
         rows: list[object] = [*map(_TRADE_ROW, recent)]
         yield from _entries(stream_key("trades", instrument.exchange, instrument.symbol), rows, TRADE_ENTRIES)
     for instrument, candles in publication.candles.items():

@@ -20,6 +20,7 @@ from redis.asyncio.connection import (
 )
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
+from ohlcvd.cache import resp
 from ohlcvd.cache.keys import Command
 from ohlcvd.errors import ConfigError, ServiceUnavailable
 
@@ -30,6 +31,8 @@ class Refusal:
 
     reason: str
 
+
+_PIECE_BYTES = 1 << 16
 
 # bytes, int, None, or a list of these; Refusal where the server refused
 Reply = Any
@@ -138,6 +141,8 @@ class Session:
             raise
 
     async def _ask(self, commands: Sequence[Command]) -> list[Reply]:
+        if resp.are_entries(commands):
+            return await self._append(commands)
         connection = self._connection
         await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
         replies: list[Reply] = []
@@ -149,6 +154,27 @@ class Session:
             except ResponseError as error:
                 replies.append(Refusal(str(error)))
         return replies
+
+    async def _append(self, entries: Sequence[Command]) -> list[Reply]:
+        """`_ask` of stream entries, in a fraction of the time."""
+        reader, data = self._connection._reader, b""
+        if reader is None:
+            raise ConnectionError("connection is closed")
+        await self._connection.send_packed_command(resp.pack(entries), check_health=False)
+        while (found := resp.replies(data, len(entries))) is None:
+            piece = await reader.read(_PIECE_BYTES)
+            if not piece:
+                raise ConnectionError("connection closed by server")
+            data += piece
+        return [self._refusal(reply) if reply[:1] == b"-" else reply for reply in found]
+
+    def _refusal(self, reply: bytes) -> Refusal:
+        """Raises what is a fault of the connection."""
+        parser: Any = self._connection._parser
+        error = parser.parse_error(reply[1:].decode("utf-8", "replace"))
+        if isinstance(error, AuthenticationError) or not isinstance(error, ResponseError):
+            raise error
+        return Refusal(str(error))
 
     async def close(self) -> None:
         await self._connection.disconnect()
