@@ -10,8 +10,6 @@ must go the careful way with everything.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Final, NamedTuple
 
 from ohlcvd.database.batch import SAME_TRADE_US
@@ -43,15 +41,24 @@ class Extent(NamedTuple):
 def extents(rows: Iterable[TradeRow]) -> dict[int, Extent]:
     """By instrument. In least time where an instrument's rows are side by side."""
     found: dict[int, Extent] = {}
-    for instrument_id, own in groupby(rows, itemgetter(0)):
-        _, ids, _, trades = zip(*own, strict=True)
-        times_us = [trade.ts_us for trade in trades]
-        extent = Extent(min(times_us), max(times_us), min(ids), max(ids))
-        other = found.get(instrument_id, extent)
-        found[instrument_id] = Extent(
-            min(extent.oldest_us, other.oldest_us), max(extent.newest_us, other.newest_us),
-            min(extent.lowest, other.lowest), max(extent.highest, other.highest),
-        )  # fmt: skip
+    market, oldest_us, newest_us, lowest, highest = None, 0, 0, 0, 0
+    for instrument_id, trade_id, _, trade in rows:
+        ts_us = trade[0]
+        if instrument_id != market:
+            if market is not None:
+                found[market] = Extent(oldest_us, newest_us, lowest, highest)
+            market = instrument_id
+            oldest_us, newest_us, lowest, highest = found.get(market) or (ts_us, ts_us, trade_id, trade_id)
+        if ts_us < oldest_us:
+            oldest_us = ts_us
+        elif ts_us > newest_us:
+            newest_us = ts_us
+        if trade_id < lowest:
+            lowest = trade_id
+        elif trade_id > highest:
+            highest = trade_id
+    if market is not None:
+        found[market] = Extent(oldest_us, newest_us, lowest, highest)
     return found
 
 
