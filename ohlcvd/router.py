@@ -7,7 +7,7 @@ Symbols come and go; what comes of one that is gone is dropped. What a collector
 symbol's collectors are taken out of service, `on_failed` is told, and the other symbols never notice.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import MINUTE_US, Candle, Instrument, Kind, Trade
@@ -91,6 +91,11 @@ class StreamRouter:
                 self.trades.on_trades(symbol, trades, snapshot)
             except Exception as error:  # noqa: BLE001 a collector's edge: the others go on
                 self._failed(symbol, error)
+
+    def on_many(self, trades: Sequence[tuple[str, list[Trade]]]) -> None:
+        """From the stream."""
+        if self.trades is not None:
+            self.trades.on_many(trades)
 
     def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
         """From the stream."""

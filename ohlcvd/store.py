@@ -8,6 +8,8 @@ from typing import Protocol
 
 from ohlcvd.market import Candle, Instrument, Kind, Trade
 
+Added = tuple[Instrument, Sequence[Trade]]
+
 
 class Store(Protocol):
     """Takes rows and claims, in order; no call waits. A claim is committed with or after the rows before it."""
@@ -23,3 +25,10 @@ class Store(Protocol):
 
     def uncover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
         """Something of `kind` in `[lower_us, upper_us)` turned out to be missing: claims made before no longer hold."""
+
+
+class LiveStore(Store, Protocol):
+    """What the live trades of many markets need besides."""
+
+    def add_many(self, added: Sequence[Added]) -> None:
+        """`add_trades` of each, few of each, for all together. The trades must not change any more."""

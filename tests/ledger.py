@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from ohlcvd.market import Candle, Instrument, Kind, Trade
+from ohlcvd.store import Added
 
 INSTRUMENT = Instrument(1, "kraken", "BTC/USD")
 
@@ -18,6 +19,10 @@ class Ledger:
 
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade]) -> None:
         self.trades += trades
+
+    def add_many(self, added: Sequence[Added]) -> None:
+        for instrument, trades in added:
+            self.add_trades(instrument, trades)
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
         self.candles += candles

@@ -8,7 +8,7 @@ float in one protocol, a text in another), so a numeric id within 1 ms counts as
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import groupby, repeat
+from itertools import chain, groupby, repeat
 from operator import itemgetter
 
 from ohlcvd import coverage
@@ -16,6 +16,7 @@ from ohlcvd.coverage import Range
 from ohlcvd.database.encode import TradeRow, split_id, whole_numbers
 from ohlcvd.database.lag import Arrivals
 from ohlcvd.market import Candle, Instrument, Kind, Trade
+from ohlcvd.store import Added
 
 # Two times of one trade may differ by this much (numeric ids only).
 SAME_TRADE_US = 1_000
@@ -53,10 +54,15 @@ class Ordinals:
 
 
 class Pending:
-    """A batch being filled or stored, in the form that storing wants."""
+    """A batch being filled or stored, in the form that storing wants.
+
+    Trades get their keys when `rows` is first asked for: for all markets at once that takes a fraction of the time.
+    """
 
     def __init__(self) -> None:
-        self.rows: list[TradeRow] = []
+        self._rows: list[TradeRow] = []
+        self._added: list[tuple[Added, Ordinals]] = []  # without keys yet
+        self._added_rows = 0
         self.candles: dict[tuple[int, int], tuple[Instrument, Candle]] = {}
         self.covered: dict[Claim, list[Range]] = {}
         self.uncovered: dict[Claim, list[Range]] = {}  # taken away before `covered` is added
@@ -65,23 +71,66 @@ class Pending:
         self.duplicates = 0  # resent within the batch
         self.corrections = 0  # candles that the venue changed within the batch
         self._instruments: dict[int, Instrument] = {}
-        self._seen: dict[int, dict[int, int]] = {}  # instrument: trade: its time
+        self._seen: dict[int, dict[int, int]] = {}  # instrument: trade: its time; of the first `_seen_rows` rows
+        self._seen_rows = 0
 
     def __len__(self) -> int:
-        return len(self.rows) + len(self.candles)
+        """Those that turn out to be resent count until they are known to be."""
+        return len(self._rows) + self._added_rows + len(self.candles)
+
+    @property
+    def rows(self) -> list[TradeRow]:
+        """Each trade once, in the order added until `seal`."""
+        if self._added:
+            self._give_keys()
+        return self._rows
 
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade], ordinals: Ordinals) -> None:
-        instrument_id = instrument.id
-        self._instruments[instrument_id] = instrument
+        self.add_many([(instrument, trades)], len(trades), ordinals)
+
+    def add_many(self, added: Iterable[Added], rows: int, ordinals: Ordinals) -> None:
+        """Trades of many markets, `rows` in all. They must not change any more."""
+        self._added += zip(added, repeat(ordinals), strict=False)
+        self._added_rows += rows
+
+    def _give_keys(self) -> None:
+        added, self._added, self._added_rows = self._added, [], 0
+        self._instruments.update((instrument.id, instrument) for (instrument, _), _ in added)
+        if self._rows or not self._give_numbers([one for one, _ in added]):
+            self._see_rows()
+            for (instrument, trades), ordinals in added:
+                self._give_own_keys(instrument.id, trades, ordinals)
+
+    def _give_numbers(self, added: Sequence[Added]) -> bool:
+        """The nearly usual way: all ids are whole numbers, and none comes twice. Whether it was possible."""
+        trades = [*chain.from_iterable(own for _, own in added)]
         numbers = whole_numbers([*map(_venue_id, trades)])
-        if numbers is not None and self._are_first(instrument_id, numbers, trades):  # nearly always
-            self.rows += zip(repeat(instrument_id), numbers, repeat(None), trades, strict=False)
-            return
-        for trade in trades:
-            trade_id, is_number = split_id(trade.id)
-            if self._is_first(instrument_id, trade_id, trade.ts_us):
-                ordinal = None if is_number else ordinals.next(instrument_id, trade.ts_us)
-                self.rows.append((instrument_id, trade_id, ordinal, trade))
+        if numbers is None:
+            return False
+        markets = [*chain.from_iterable(repeat(instrument.id, len(own)) for instrument, own in added)]
+        if len({*zip(markets, numbers, strict=True)}) < len(trades):
+            return False
+        self._rows = [*zip(markets, numbers, repeat(None), trades, strict=False)]
+        return True
+
+    def _give_own_keys(self, instrument_id: int, trades: Sequence[Trade], ordinals: Ordinals) -> None:
+        """Of one market."""
+        numbers = whole_numbers([*map(_venue_id, trades)])
+        if numbers is not None and self._are_first(instrument_id, numbers, trades):
+            self._rows += zip(repeat(instrument_id), numbers, repeat(None), trades, strict=False)
+        else:
+            for trade in trades:
+                trade_id, is_number = split_id(trade.id)
+                if self._is_first(instrument_id, trade_id, trade.ts_us):
+                    ordinal = None if is_number else ordinals.next(instrument_id, trade.ts_us)
+                    self._rows.append((instrument_id, trade_id, ordinal, trade))
+        self._seen_rows = len(self._rows)
+
+    def _see_rows(self) -> None:
+        """Remember those that nobody has compared with others by now."""
+        for instrument_id, trade_id, _, trade in self._rows[self._seen_rows :]:
+            self._seen.setdefault(instrument_id, {})[trade_id] = trade.ts_us
+        self._seen_rows = len(self._rows)
 
     def add_candle(self, instrument: Instrument, candle: Candle) -> None:
         self._instruments[instrument.id] = instrument
@@ -117,9 +166,10 @@ class Pending:
     ) -> None:
         """Add another batch behind this one: as if its claims were taken back and made after all of these."""
         self._instruments.update((instrument.id, instrument) for instrument in instruments)
-        for row in rows:
-            if self._is_first(row[0], row[1], row[3].ts_us):
-                self.rows.append(row)
+        own = self.rows
+        self._see_rows()
+        own += [row for row in rows if self._is_first(row[0], row[1], row[3].ts_us)]
+        self._seen_rows = len(own)
         for instrument, candle in candles:
             self.add_candle(instrument, candle)
         for (instrument, kind), ranges in uncovered.items():
@@ -155,7 +205,7 @@ class Pending:
     def without(self, trades: Sequence[TradeRow], candles: Sequence[Candle]) -> None:
         """Take out what PostgreSQL refuses."""
         refused = {id(row) for row in trades}
-        self.rows = [row for row in self.rows if id(row) not in refused]
+        self._rows = [row for row in self.rows if id(row) not in refused]
         refused = {id(candle) for candle in candles}
         self.candles = {key: value for key, value in self.candles.items() if id(value[1]) not in refused}
 
@@ -164,7 +214,8 @@ class Pending:
 
     def instruments(self) -> set[Instrument]:
         """All that rows or claims speak of."""
-        return {*self._instruments.values(), *(claim[0] for claim in (*self.covered, *self.uncovered))}
+        instruments = {instrument for (instrument, _), _ in self._added}
+        return {*instruments, *self._instruments.values(), *(claim[0] for claim in (*self.covered, *self.uncovered))}
 
     def batch(self) -> Batch:
         """What is told when it is committed."""

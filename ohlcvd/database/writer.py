@@ -40,6 +40,7 @@ from ohlcvd.database.spool.frames import Market, absorb, markets_of
 from ohlcvd.database.spool.markets import look_up
 from ohlcvd.database.spool.news import REFUSED_PAUSE_S, SpoolNews
 from ohlcvd.market import Candle, Instrument, Kind, Trade
+from ohlcvd.store import Added
 
 __all__ = ["Writer", "WriterCounters"]
 
@@ -159,10 +160,15 @@ class Writer:
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade]) -> None:
         """Trades in the venue's order, validated."""
         for start in range(0, len(trades), BATCH_ROWS):
-            pending = self._filling()
-            before = len(pending)
-            pending.add_trades(instrument, trades[start : start + BATCH_ROWS], self._ordinals)
-            self._live(pending, len(pending) - before)
+            pending, some = self._filling(), trades[start : start + BATCH_ROWS]
+            pending.add_trades(instrument, some, self._ordinals)
+            self._live(pending, len(some))
+
+    def add_many(self, added: Sequence[Added]) -> None:
+        """Live trades of many markets that came together."""
+        pending, rows = self._filling(), sum(len(trades) for _, trades in added)
+        pending.add_many(added, rows, self._ordinals)
+        self._live(pending, rows)
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
         """Closed minutes that had a trade, validated. Of two for one minute, the venue's later one counts."""

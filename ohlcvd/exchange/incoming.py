@@ -70,12 +70,12 @@ class Incoming:
             return
         self._rejects.read()
         self._clock.observe(max(trades[-1].ts_us for trades in gathered.values()), time.monotonic())
-        for wire, trades in gathered.items():
-            symbol = self._symbols.get(wire)
-            if symbol is not None:
-                self._sink.on_trades(symbol, trades, False)
-            else:
-                self._reject_unknown("trades", TradeRows(wire, trades, False))
+        symbols = self._symbols
+        known = [(symbols[wire], trades) for wire, trades in gathered.items() if wire in symbols]
+        if len(known) < len(gathered):
+            for wire in gathered.keys() - symbols.keys():
+                self._reject_unknown("trades", TradeRows(wire, gathered[wire], False))
+        self._sink.on_many(known)
 
     def _reject_unknown(self, kind: Kind, event: TradeRows | CandleRow) -> None:
         self._rejects.reject(_NOUNS[kind], "market unknown or not subscribed", event)

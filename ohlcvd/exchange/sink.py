@@ -1,5 +1,6 @@
 """Between an exchange and its collectors: the sink that a stream writes to, its counters, a page of history. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -16,6 +17,9 @@ class StreamSink(Protocol):
 
     def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
         """Validated trades in the venue's order. A snapshot holds recent trades from before the subscription."""
+
+    def on_many(self, trades: Sequence[tuple[str, list[Trade]]]) -> None:
+        """`on_trades` of many symbols, each once, live ones; nobody changes them any more."""
 
     def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
         """One minute as the venue last described it; `closed` only where the venue itself says so.

@@ -78,6 +78,7 @@ class CandleBuilder:
 
     def __init__(self) -> None:
         self._minutes: dict[int, _Minute] = {}
+        self._waiting: list[Trade] = []  # nobody has looked at their times yet
         self._closed_until_us = 0
         self._late = False  # there was a trade of a minute that is closed
         self._complete_from_us: int | None = None
@@ -87,15 +88,22 @@ class CandleBuilder:
 
         Called again after an interruption: minutes that were still open at that moment are not complete any more.
         """
+        self._sort_in()
         self._complete_from_us = -(-venue_us // MINUTE_US) * MINUTE_US
         for ts_us in [ts_us for ts_us in self._minutes if self._closed_until_us <= ts_us < self._complete_from_us]:
             del self._minutes[ts_us]
 
     def add(self, *trades: Trade) -> None:
         """Count these, in the order of arrival."""
-        times_us = [trade.ts_us for trade in trades]
-        if not times_us:
+        self._waiting += trades
+        if len(self._waiting) >= _WAITING:
+            self._sort_in()
+
+    def _sort_in(self) -> None:
+        trades, self._waiting = self._waiting, []
+        if not trades:
             return
+        times_us = [trade.ts_us for trade in trades]
         ts_us = minute_of(min(times_us))
         if max(times_us) < ts_us + MINUTE_US:  # nearly always
             self._add(ts_us, trades)
@@ -122,6 +130,7 @@ class CandleBuilder:
 
         Old trades (a snapshot after subscribing) never make a forming candle.
         """
+        self._sort_in()
         ts_us = max(self._minutes, default=0)
         if not ts_us or self._complete_from_us is None or ts_us < self._complete_from_us:
             return None
@@ -129,6 +138,7 @@ class CandleBuilder:
 
     def close(self, until_us: int) -> list[Candle]:
         """The complete minutes that ended at or before `until_us` and are new or changed, oldest first."""
+        self._sort_in()
         closed: list[Candle] = []
         if self._complete_from_us is None or (minute_of(until_us) <= self._closed_until_us and not self._late):
             return closed

@@ -79,13 +79,33 @@ class TradeCollector(Alone):
         fresh = trades if follow else self._seen.fresh(trades)
         if not fresh:
             return
-        self.received += len(fresh)
         self._store.add_trades(self.instrument, fresh)
         if self._sequential_ids and not snapshot:
             self._follow_ids(fresh, all_follow=follow)
+        self._note(fresh)
+
+    def take(self, trades: Sequence[Trade]) -> Sequence[Trade] | None:
+        """As `on_trades` of live ones, but where that says nothing of claims, which is nearly always; then the caller
+        stores what is returned. None: it is for `on_trades`."""
+        if self._suspended:
+            return None
+        if not isinstance(self._seen, SeenNumbers):
+            fresh: Sequence[Trade] = self._seen.fresh(trades)
+        elif self._last_live is None or not self._seen.follow(trades, after=self._last_number):
+            return None
+        else:
+            fresh, self._last_live = trades, trades[-1]
+            self._last_number += len(trades)
+        if fresh:
+            self._note(fresh)
+        return fresh
+
+    def _note(self, fresh: Sequence[Trade]) -> None:
+        self.received += len(fresh)
         self._builder.add(*fresh)
-        if self.last_trade is None or fresh[-1].ts_us >= self.last_trade.ts_us:
-            self.last_trade = fresh[-1]
+        last = fresh[-1]
+        if self.last_trade is None or last.ts_us >= self.last_trade.ts_us:
+            self.last_trade = last
 
     def subscribed(self, venue_us: int) -> None:
         """From `venue_us` on the stream brings every trade."""

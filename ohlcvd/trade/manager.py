@@ -3,12 +3,12 @@
 What a collector raises does not reach the others: it is told to `failed`, which sees to a new one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ohlcvd.alone import Health, health
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Candle, Instrument, Trade
-from ohlcvd.store import Store
+from ohlcvd.store import Added, LiveStore
 from ohlcvd.trade.collector import TradeCollector
 
 
@@ -19,7 +19,7 @@ class TradeManager:
         self,
         exchange: str,
         instruments: Mapping[str, Instrument],
-        store: Store,
+        store: LiveStore,
         *,
         stores_candles: bool,
         sequential_ids: bool,
@@ -64,6 +64,27 @@ class TradeManager:
         collector = self.collectors.get(symbol)
         if collector is not None:  # else removed: a few frames still come
             collector.on_trades(trades, snapshot)
+
+    def on_many(self, trades: Sequence[tuple[str, list[Trade]]]) -> None:
+        """Live trades of many markets: nearly all follow what was before, and go to the store together. What speaks of
+        claims goes there by itself, in its place."""
+        taken: list[Added] = []
+        for symbol, own in trades:
+            collector = self.collectors.get(symbol)
+            if collector is None:
+                continue
+            try:
+                fresh = collector.take(own)
+                if fresh is None:
+                    collector.on_trades(own, False)
+                elif fresh:
+                    taken.append((collector.instrument, fresh))
+            except Exception as error:
+                if self.failed is None:
+                    raise
+                self.failed(symbol, error)
+        if taken:
+            self._store.add_many(taken)
 
     @property
     def left_out(self) -> int:

@@ -44,13 +44,18 @@ class SeenNumbers:
     def __init__(self) -> None:
         self.stretches: list[list[int]] = []  # [lower, upper), ascending, none next to another
 
-    def follow(self, trades: Sequence[Trade]) -> bool:
-        """Whether these are the numbers right after the highest one seen, in their order; if so they now are seen."""
+    def follow(self, trades: Sequence[Trade], *, after: int | None = None) -> bool:
+        """Whether these are the numbers right after the highest one seen, in their order; if so they now are seen.
+        `after`: and whether that one is it."""
         if not self.stretches:
             return False
         newest = self.stretches[-1]
-        upper = newest[1] + len(trades)
-        if [*map(int, map(_ID, trades))] != [*range(newest[1], upper)]:
+        if after is not None and newest[1] != after + 1:
+            return False
+        lower, upper = newest[1], newest[1] + len(trades)
+        if int(trades[0].id) != lower:
+            return False
+        if upper > lower + 1 and [*map(int, map(_ID, trades))] != [*range(lower, upper)]:
             return False
         newest[1] = upper
         return True

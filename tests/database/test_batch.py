@@ -30,6 +30,21 @@ def test_a_trade_occurs_once_in_a_batch_also_when_its_time_is_a_little_off() -> 
     assert pending.batch().trades == {BTC: [first, trade(2)], ETH: [first]}
 
 
+@given(st.lists(st.tuples(st.sampled_from([BTC, ETH]), st.lists(st.integers(0, 9), max_size=4), st.booleans())))
+def test_keys_given_to_all_at_once_are_those_given_one_after_the_other(
+    several: list[tuple[Instrument, list[int], bool]],
+) -> None:
+    at_once, in_turn = (Pending(), Ordinals()), (Pending(), Ordinals())
+    for instrument, numbers, are_texts in several:
+        own = [trade(n)._replace(id=f"a-{n}") if are_texts and n > 7 else trade(n) for n in numbers]
+        for pending, ordinals in (at_once, in_turn):
+            pending.add_trades(instrument, own, ordinals)
+        assert len(in_turn[0].rows) == len(in_turn[0])
+    assert at_once[0].rows == in_turn[0].rows
+    assert at_once[0].duplicates == in_turn[0].duplicates
+    assert at_once[0].instruments() == in_turn[0].instruments()
+
+
 def test_text_ids_are_the_same_only_at_the_same_time() -> None:
     first = trade(1)._replace(id="a-1")
     later = first._replace(ts_us=first.ts_us + 1)

@@ -36,6 +36,7 @@ from ohlcvd.ohlcv.manager import OhlcvManager
 from ohlcvd.router import StreamRouter
 from ohlcvd.simulator.market import MarketSettings
 from ohlcvd.simulator.server import Simulator, SimulatorSettings
+from ohlcvd.store import Added
 from ohlcvd.trade.manager import TradeManager
 
 # 2026-12-31; the recordings are older, the local exchange's present is before it.
@@ -149,6 +150,10 @@ class RuleStore:
             assert trade_fault(trade, NOW_US) is None, trade
         encode.copy_rows([(instrument.id, encode.split_id(trade.id)[0], None, trade) for trade in trades])
         self.rows += len(trades)
+
+    def add_many(self, added: Sequence[Added]) -> None:
+        for instrument, trades in added:
+            self.add_trades(instrument, trades)
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
         for candle in candles:

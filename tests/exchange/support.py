@@ -40,6 +40,10 @@ class Recorder:
     def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
         (self.snapshots if snapshot else self.trades).setdefault(symbol, []).extend(trades)
 
+    def on_many(self, trades: Sequence[tuple[str, list[Trade]]]) -> None:
+        for symbol, own in trades:
+            self.on_trades(symbol, own, False)
+
     def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
         self.candles.setdefault(symbol, []).append((candle, closed, snapshot))
 
