@@ -57,7 +57,10 @@ class Gate:
             self._open.set()
 
     async def wait(self) -> None:
-        await self._open.wait()
+        """Until it is open. Those who wait are woken together, and the first may shut it again: the others then go on
+        waiting, or each of many connections would read on."""
+        while not self.is_open:
+            await self._open.wait()
 
 
 class _QuickClose:

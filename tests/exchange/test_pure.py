@@ -1,5 +1,6 @@
 """URLs, clock, exact numbers, backoff, silence, ids, rejects: everything that needs no connection."""
 
+import asyncio
 import json
 import logging
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ohlcvd.exchange import urls
+from ohlcvd.exchange.client import Gate
 from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.exact import decimal_seconds_us, decode, digits, iso_us, whole
 from ohlcvd.exchange.generic import in_order
@@ -160,6 +162,25 @@ def test_a_short_flow_is_known_and_one_burst_is_none() -> None:
     assert burst.fault(0.5, 5000, 0.5, 0.0) is None
     assert burst.fault(75.0, 5000, 75.0, 0.0) is None
     assert burst.fault(76.0, 5000, 76.0, 0.0) == "no data received for 75.5 s"
+
+
+async def test_a_gate_that_is_shut_again_by_the_first_who_passes_holds_the_others() -> None:
+    gate, passed = Gate(), list[int]()
+
+    async def pass_and_shut(number: int) -> None:
+        await gate.wait()
+        passed.append(number)
+        gate.shut()
+
+    gate.shut()
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(pass_and_shut(number))
+        for count in range(3):
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert passed == [*range(count)], "one at each opening, those who waited longest first"
+            gate.open()
 
 
 def test_trades_without_id_get_the_same_ids_again() -> None:
