@@ -5,11 +5,11 @@ refuse the whole of it otherwise. The same trade can reach us with times that di
 float in one protocol, a text in another), so a numeric id within 1 ms counts as the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import chain, groupby, repeat
-from operator import itemgetter
+from itertools import chain, groupby, islice, repeat
+from operator import itemgetter, lt, ne, or_
 
 from ohlcvd import coverage
 from ohlcvd.coverage import Range
@@ -23,7 +23,8 @@ SAME_TRADE_US = 1_000
 
 Claim = tuple[Instrument, Kind]
 
-_market = itemgetter(0)  # of a row
+_market, _key = itemgetter(0), itemgetter(1)  # of a row
+_own = itemgetter(1)  # of what was added
 _ts_us, _venue_id = itemgetter(0), itemgetter(1)  # of a trade
 
 
@@ -61,8 +62,9 @@ class Pending:
 
     def __init__(self) -> None:
         self._rows: list[TradeRow] = []
-        self._added: list[tuple[Added, Ordinals]] = []  # without keys yet
+        self._added: list[Added] = []  # without keys yet
         self._added_rows = 0
+        self._ordinals = Ordinals()  # for these
         self.candles: dict[tuple[int, int], tuple[Instrument, Candle]] = {}
         self.covered: dict[Claim, list[Range]] = {}
         self.uncovered: dict[Claim, list[Range]] = {}  # taken away before `covered` is added
@@ -80,37 +82,45 @@ class Pending:
 
     @property
     def rows(self) -> list[TradeRow]:
-        """Each trade once, in the order added until `seal`."""
-        if self._added:
-            self._give_keys()
+        """Each trade once; those of one market in the order added."""
+        self._give_keys()
         return self._rows
 
     def add_trades(self, instrument: Instrument, trades: Sequence[Trade], ordinals: Ordinals) -> None:
         self.add_many([(instrument, trades)], len(trades), ordinals)
 
-    def add_many(self, added: Iterable[Added], rows: int, ordinals: Ordinals) -> None:
+    def add_many(self, added: Sequence[Added], rows: int, ordinals: Ordinals) -> None:
         """Trades of many markets, `rows` in all. They must not change any more."""
-        self._added += zip(added, repeat(ordinals), strict=False)
+        if ordinals is not self._ordinals:
+            self._give_keys()
+            self._ordinals = ordinals
+        self._added += added
         self._added_rows += rows
 
     def _give_keys(self) -> None:
+        if not self._added:
+            return
         added, self._added, self._added_rows = self._added, [], 0
-        self._instruments.update((instrument.id, instrument) for (instrument, _), _ in added)
-        if self._rows or not self._give_numbers([one for one, _ in added]):
+        self._instruments |= {instrument.id: instrument for instrument, _ in added}
+        if self._rows or not self._give_numbers(added):
             self._see_rows()
-            for (instrument, trades), ordinals in added:
-                self._give_own_keys(instrument.id, trades, ordinals)
+            for instrument, trades in added:
+                self._give_own_keys(instrument.id, trades, self._ordinals)
 
     def _give_numbers(self, added: Sequence[Added]) -> bool:
-        """The nearly usual way: all ids are whole numbers, and none comes twice. Whether it was possible."""
-        trades = [*chain.from_iterable(own for _, own in added)]
+        """The way that nearly all go: ids are whole numbers, which ascend in each market. Whether it was possible."""
+        trades = [*chain.from_iterable(map(_own, added))]
         numbers = whole_numbers([*map(_venue_id, trades)])
         if numbers is None:
             return False
-        markets = [*chain.from_iterable(repeat(instrument.id, len(own)) for instrument, own in added)]
-        if len({*zip(markets, numbers, strict=True)}) < len(trades):
+        markets = [instrument.id for instrument, own in added for _ in own]
+        rows: list[TradeRow] = [*zip(markets, numbers, repeat(None), trades, strict=False)]
+        rows.sort(key=_market)
+        ascends = _with_next(lt, [*map(_key, rows)])
+        changes = _with_next(ne, [*map(_market, rows)])
+        if not all(map(or_, ascends, changes)):
             return False
-        self._rows = [*zip(markets, numbers, repeat(None), trades, strict=False)]
+        self._rows = rows
         return True
 
     def _give_own_keys(self, instrument_id: int, trades: Sequence[Trade], ordinals: Ordinals) -> None:
@@ -214,8 +224,8 @@ class Pending:
 
     def instruments(self) -> set[Instrument]:
         """All that rows or claims speak of."""
-        instruments = {instrument for (instrument, _), _ in self._added}
-        return {*instruments, *self._instruments.values(), *(claim[0] for claim in (*self.covered, *self.uncovered))}
+        self._give_keys()
+        return {*self._instruments.values(), *(claim[0] for claim in (*self.covered, *self.uncovered))}
 
     def batch(self) -> Batch:
         """What is told when it is committed."""
@@ -225,6 +235,10 @@ class Pending:
         for instrument, values in groupby(self.candles.values(), _market):
             batch.candles.setdefault(instrument, []).extend([value[1] for value in values])
         return batch
+
+
+def _with_next(compare: Callable[[int, int], bool], values: Sequence[int]) -> Iterator[bool]:
+    return map(compare, values, islice(values, 1, None))
 
 
 def differs(one: Candle, other: Candle) -> bool:

@@ -40,6 +40,8 @@ def test_keys_given_to_all_at_once_are_those_given_one_after_the_other(
         for pending, ordinals in (at_once, in_turn):
             pending.add_trades(instrument, own, ordinals)
         assert len(in_turn[0].rows) == len(in_turn[0])
+    for pending, _ in (at_once, in_turn):
+        pending.seal()
     assert at_once[0].rows == in_turn[0].rows
     assert at_once[0].duplicates == in_turn[0].duplicates
     assert at_once[0].instruments() == in_turn[0].instruments()
