@@ -38,6 +38,8 @@ _MAX_GROUPS: Final = 3_000
 # No shorter number reaches any of them.
 _LONG: Final = 4_000
 
+_TO_8_DECIMALS: Final = [10 ** (8 - scale) for scale in range(9)]
+
 _int8 = struct.Struct("!iq").pack
 _int4 = struct.Struct("!ii").pack
 _char = struct.Struct("!iB").pack
@@ -85,7 +87,7 @@ def numeric(text: str) -> bytes:
     whole, _, fraction = text.partition(".")
     scale = len(fraction)
     if scale <= 8 and len(whole) <= 8:  # nearly every price there is: four fixed groups; the server drops zero ones
-        high, low = divmod(int(whole + fraction) * 10 ** (8 - scale), 100_000_000)
+        high, low = divmod(int(whole + fraction) * _TO_8_DECIMALS[scale], 100_000_000)
         return _numeric_8_8(16, 4, 1, 0, scale, high // 10_000, high % 10_000, low // 10_000, low % 10_000)
     return _numeric_general(whole.lstrip("0"), fraction)
 
@@ -113,12 +115,12 @@ def copy_rows(rows: Iterable[TradeRow]) -> bytes:
     """Rows of `COPY ohlcvd.trades FROM STDIN (FORMAT binary)`, between COPY_HEAD and COPY_TAIL."""
     return b"".join(
         [
-            _trade_head(8, 8, t.ts_us - _POSTGRES_EPOCH_US, 8, trade_id, 4, instrument_id, 1, _TAKER[t.side])
-            + _price(t.price)
-            + numeric(t.amount)
-            + (_text(t.id) if trade_id < 0 else NULL)
+            _trade_head(8, 8, ts_us - _POSTGRES_EPOCH_US, 8, trade_id, 4, instrument_id, 1, _TAKER[side])
+            + _price(price)
+            + numeric(amount)
+            + (_text(venue_id) if trade_id < 0 else NULL)
             + (NULL if ordinal is None else _int4(4, ordinal))
-            for instrument_id, trade_id, ordinal, t in rows
+            for instrument_id, trade_id, ordinal, (ts_us, venue_id, price, amount, side) in rows
         ]
     )
 

@@ -44,27 +44,29 @@ class _Minute:
             self._settle()
 
     def _settle(self) -> None:
-        """A trade's time, its place among trades of one time, and its price: in the venue's order when sorted."""
-        arrivals = self.arrivals
-        keyed = [
-            (ts_us, int(venue_id) if venue_id.isdecimal() else next(arrivals), price)
-            for ts_us, venue_id, price, _, _ in self.waiting
-        ]
+        times_us, _, prices, amounts, _ = zip(*self.waiting, strict=True)
+        first, last = min(self._at(min(times_us))), max(self._at(max(times_us)))
         if not self.trades:
-            self.first = self.last = keyed[0]
-            self.high_text = self.low_text = keyed[0][2]
+            self.first, self.last = first, last
+            self.high_text = self.low_text = first[2]
             self.high = self.low = Decimal(self.high_text)
-        self.first = min(self.first, min(keyed))
-        self.last = max(self.last, max(keyed))
-        for text in dict.fromkeys([price for _, _, price in keyed]):
+        self.first = min(self.first, first)
+        self.last = max(self.last, last)
+        for text in dict.fromkeys(prices):
             price = Decimal(text)
             if price > self.high:
                 self.high, self.high_text = price, text
             elif price < self.low:
                 self.low, self.low_text = price, text
-        self.volume = reduce(_EXACT.add, [Decimal(trade.amount) for trade in self.waiting], self.volume)
+        self.volume = reduce(_EXACT.add, map(Decimal, amounts), self.volume)
         self.trades += len(self.waiting)
         self.waiting.clear()
+
+    def _at(self, ts_us: int) -> list[tuple[int, int, str]]:
+        """Of those that wait, the ones of this time: it, their place among them, their price. In the venue's order
+        when sorted."""
+        arrivals, own = self.arrivals, [one for one in self.waiting if one[0] == ts_us]
+        return [(ts_us, int(one.id) if one.id.isdecimal() else next(arrivals), one.price) for one in own]
 
     def candle(self, ts_us: int) -> Candle:
         if self.waiting:
