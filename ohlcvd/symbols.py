@@ -95,7 +95,7 @@ class Roster:
         self._listed: dict[str, bool] = {}
         self._absent: dict[str, int] = {}  # symbols that were traded, and how many answers in a row do not say so
         self._parked: set[str] = set()
-        self._lacks: tuple[object, bool] = (None, False)  # of what is wanted, whether something is not listed
+        self._follows: tuple[object, bool] = (None, False)  # of what is wanted, whether it follows the listing
 
     def read(self, listed: Mapping[str, bool]) -> None:
         """The exchange has said what it lists, and whether that is traded now."""
@@ -106,7 +106,7 @@ class Roster:
             else:
                 self._absent[symbol] = self._absent.get(symbol, 0) + 1
         self._listed = dict(listed)
-        self._lacks = (None, False)
+        self._follows = (None, False)
 
     def decide(self, collected: Collection[str], is_trading: Callable[[str], bool]) -> Decision:
         """What is to be collected, coming from `collected`. `is_trading`: it had trades lately, whatever is listed."""
@@ -141,11 +141,8 @@ class Roster:
     @property
     def follows_listing(self) -> bool:
         """Whether a change of the listing may change what is collected, beyond the loss of a market."""
-        globs = any(is_glob(pattern) for pattern in (*self.configured, *self.added) if not pattern.startswith("!"))
-        return globs or self._lacks_one()
-
-    def _lacks_one(self) -> bool:
-        if self._lacks[0] != self.wanted:
+        if self._follows[0] != self.wanted:
+            globs = any(is_glob(pattern) for pattern in (*self.configured, *self.added) if not pattern.startswith("!"))
             unlisted = choose(self.configured, self._listed, self.added, self.removed).unlisted
-            self._lacks = self.wanted, bool(unlisted)
-        return self._lacks[1]
+            self._follows = self.wanted, globs or bool(unlisted)
+        return self._follows[1]

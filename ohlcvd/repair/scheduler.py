@@ -33,6 +33,7 @@ __all__ = ["KINDS", "RepairCounters", "RepairScheduler"]
 
 KINDS: tuple[Kind, Kind] = ("trades", "candles")
 IDLE_S = 1.0
+LOOK_S = 2.0  # what is looked at beside the asking is in no hurry
 SWEEP_S = 0.9  # less than a beat: whoever wakes up with it is not too early
 # Of more markets than this, all are looked at less often: thousands at every second would take a tenth of the time.
 SWEPT_MARKETS = 500
@@ -72,7 +73,7 @@ class RepairScheduler:
         self._seams = SeamCheck(book, store, records, live_from, log)
         self._health = VenueHealth()
         self._turns = Turns()
-        self._calm, self._still = Calm(book, kinds, live_from), Calm(book, kinds, live_from)
+        self._calm, self._still = Calm(book, kinds, live_from_us), Calm(book, kinds, live_from_us)
         self._stored = asyncio.Event()
         self._looking = asyncio.Lock()
         self._busy: set[Key] = set()
@@ -237,7 +238,7 @@ class RepairScheduler:
             if self._turns.has_failed or not self._still.lasts(self._instruments, now_s):
                 self._still.looked(self._instruments, now_s)
                 await self.look()
-            await until_beat(IDLE_S)
+            await until_beat(LOOK_S)
 
     async def look(self) -> None:
         """Make candles of committed trades where the venue has none, hold seams together, tell of outages."""

@@ -63,10 +63,10 @@ class SeamCheck:
 
     async def _look(self, instrument: Instrument, live_from_us: int) -> bool:
         """Whether there was a trade since."""
-        before = await self._records.seam_before(instrument, live_from_us)
         after = await self._records.seam_after(instrument, live_from_us)
         if after is None:
             return False
+        before = await self._records.seam_before(instrument, live_from_us)
         covered = self._book.covered(instrument, "trades")
         if before is not None and not coverage.contains(covered, before.ts_us, after.ts_us + 1):
             return True  # not settled yet, or known to be missing
