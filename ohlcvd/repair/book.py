@@ -37,7 +37,8 @@ class CoverageBook:
 
     def __init__(self) -> None:
         self._pages: dict[Key, _Page] = {}
-        self.changes = 0  # of any page: while it stays, so does all that is said here
+        # Of any page, but for what is committed besides: more that is covered is nothing that has to be done.
+        self.changes = 0
 
     def load(self, instrument: Instrument, kind: Kind, covered: Iterable[Range], wanted_from_us: int | None) -> None:
         """What the database has; `wanted_from_us` None: no history is wanted below what is covered."""
@@ -76,7 +77,10 @@ class CoverageBook:
 
     def added(self, instrument: Instrument, kind: Kind, ranges: Sequence[Range]) -> None:
         """Committed coverage."""
-        page = self._changed(instrument, kind)
+        page = self._page(instrument, kind)
+        page.version += 1
+        if not page.covered:
+            self.changes += 1  # the first tells what is wanted
         page.covered = coverage.add(page.covered, *ranges)
         if page.pending:
             page.pending = coverage.subtract(page.pending, coverage.normalise(ranges))

@@ -238,6 +238,8 @@ class RepairScheduler:
             if self._turns.has_failed or not self._still.lasts(self._instruments, now_s):
                 self._still.looked(self._instruments, now_s)
                 await self.look()
+            else:
+                await self._hold_seams()  # they wait for what is covered, whatever else does not change
             await until_beat(LOOK_S)
 
     async def look(self) -> None:
@@ -246,12 +248,18 @@ class RepairScheduler:
         if venue_now_us is None:
             return
         self.counters.built += await self._building.run(self._instruments, venue_now_us, self._now_s)
+        await self._hold_seams()
+        try:
+            await self._tell_outage(venue_now_us)
+        except ServiceUnavailable as error:
+            self._log.warning("outages could not be looked at", error=str(error))
+
+    async def _hold_seams(self) -> None:
         try:
             if self._rules.sequential_ids:
                 await self._seams.run(self._instruments, self._now_s())
-            await self._tell_outage(venue_now_us)
         except ServiceUnavailable as error:
-            self._log.warning("seams and outages could not be looked at", error=str(error))
+            self._log.warning("seams could not be looked at", error=str(error))
 
     async def _tell_outage(self, venue_now_us: int) -> None:
         silence = self._health.to_tell(self._now_s())
