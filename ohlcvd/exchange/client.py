@@ -33,6 +33,8 @@ _NetworkError: Any = loading.ccxt_name("ccxt.base.errors", "NetworkError")
 
 AT_ONCE = 1000  # frames; some 5 ms
 _TEXT = aiohttp.WSMsgType.TEXT
+# aiohttp looks every 2 s for TLS connections that did not end properly; each look wakes up a process that is idle.
+_LEFTOVERS_S = 60.0
 _CLOSE_S = 1.0  # how long a closing handshake may take; aiohttp's own 10 s would hold every shutdown
 
 
@@ -259,6 +261,11 @@ def exchange_class(name: str) -> Any:
         on_fault: Callable[[str, Exception], None]
         on_end: Callable[[str], None]  # a connection has ended, why
         allowance: Allowance
+
+        def open(self, lazy: bool = False) -> None:
+            super().open(lazy)
+            if self.tcp_connector is not None:
+                self.tcp_connector._cleanup_closed_period = _LEFTOVERS_S
 
         def client(self, url: str) -> Any:
             known = url in (self.clients or {})

@@ -187,10 +187,11 @@ class Connection:
         """Ends the connection when it is silent for too long while we do read."""
         client, gate, silence = self._client, self._stream.gate, self._venue.silence
         excused_s = ticked_s = time.monotonic()
-        watch = SilenceWatch(silence, ticked_s)
+        watch, seen = SilenceWatch(silence, ticked_s), -1
         while True:
-            # how often there is data is counted in looks, where that matters
-            near = silence.quiet_s is not None or ticked_s - client.last_frame_s > silence.any_s - _NEAR_S
+            # how often there is data is counted in looks, where that matters and while there is any
+            flows, seen = silence.quiet_s is not None and seen != self._data_frames, self._data_frames
+            near = flows or ticked_s - client.last_frame_s > silence.any_s - _NEAR_S
             late_s, ticked_s = await until_beat(_TICK_S / 2 if near else _TICK_S), time.monotonic()
             if late_s > _LATE_S:  # it was us who did not run: what waits unread is no silence
                 excused_s = ticked_s
