@@ -4,21 +4,23 @@ Order among trades of one time is the venue's: by id where ids are numbers, else
 Everything is given oldest first. ServiceUnavailable when the database cannot be reached.
 """
 
-import gc
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
+from ohlcvd.database.bulk import Selection, many_objects, read_minutes
 from ohlcvd.database.encode import moment
 from ohlcvd.database.errors import translated
 from ohlcvd.database.pool import Database
-from ohlcvd.market import Candle, Trade
+from ohlcvd.market import MINUTE_US, Candle, Trade
 
 T = TypeVar("T")
 
 _PAGE_ROWS: Final = 2_000
+# So many minutes are worth a connection of their own.
+_MANY_MINUTES: Final = 20_000
 _FAR_PAST_US: Final = 0
 FAR_FUTURE_US: Final = 250_000_000_000_000_000  # the year 9892; infinity has no microseconds
 
@@ -92,11 +94,14 @@ async def candles_in(
 ) -> list[Candle]:
     """Candles of any timeframe (15m, 4h, 1w), made of the stored minutes. ValueError for a timeframe that is none."""
     checked_timeframe(timeframe)
+    if timeframe == "1m" and until_us - since_us > _MANY_MINUTES * MINUTE_US:
+        selection = Selection(exchange, symbol, "candles", since_us=since_us, until_us=until_us)
+        return await asyncio.to_thread(read_minutes, database.conninfo, selection)
     parameters = _parameters(exchange, symbol, since_us, until_us) | {"timeframe": timeframe}
     async with database.connection("reading candles") as connection:
         query = _CANDLES if timeframe == "1m" else _TIMEFRAME
         cursor = await connection.execute(query.encode(), parameters)
-        with _many_objects():
+        with many_objects():
             return [Candle._make(row) for row in await cursor.fetchall()]
 
 
@@ -111,18 +116,6 @@ async def newest(database: Database, exchange: str, *, since_us: int = _FAR_PAST
     async with database.connection("reading the newest rows") as connection:
         cursor = await connection.execute(_NEWEST.encode(), {"exchange": exchange, "since": moment(since_us)})
         return [Newest(*row) for row in await cursor.fetchall()]
-
-
-@contextmanager
-def _many_objects() -> Iterator[None]:
-    """Python looks for cycles among objects as they become more. Ours have none, and it took half of the time."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 async def _pages(
@@ -150,7 +143,7 @@ async def _some(
     query = backward if since_us is None else f"{forward} LIMIT %(limit)s"
     async with database.connection("reading rows") as connection:
         cursor = await connection.execute(query.encode(), parameters)
-        with _many_objects():
+        with many_objects():
             rows = [make(row) for row in await cursor.fetchall()]
     return rows if since_us is not None else rows[::-1]
 

@@ -190,6 +190,27 @@ async def test_weeks_start_on_monday_and_bounds_may_be_left_out(database: Databa
     assert query(database.conninfo, "SELECT * FROM ohlcvd.ohlcv('kraken', 'none', '1h')") == []
 
 
+async def test_a_long_stretch_is_read_as_short_ones_are(database: Database, instrument: Instrument) -> None:
+    count = 6_000  # more than one piece of COPY
+    query(
+        database.conninfo,
+        """INSERT INTO ohlcvd.candles_1m (ts, instrument_id, source, open, high, low, close, volume, trades)
+        SELECT '2026-03-01 12:00+00'::timestamptz + n * interval '1 minute', %s,
+               (CASE mod(n, 3) WHEN 0 THEN 't' ELSE 'v' END)::"char",
+               1.50, 2 + n * 0.000000000000000001, 1, 1.5, n * 0.010, nullif(mod(n, 5), 0)
+          FROM generate_series(0, %s - 1) AS n""",
+        [instrument.id, count],
+    )
+    long = await candles_in(database, *MARKET, "1m")
+    assert long == [one async for one in candles_of(database, *MARKET)]
+    assert len(long) == count
+    middle_us = NOON_US + count // 2 * MINUTE_US
+    assert await candles_in(database, *MARKET, "1m", until_us=middle_us) == long[: count // 2]
+    found = await candles_in(database, *MARKET, "1m", since_us=middle_us, until_us=middle_us + MINUTE_US)
+    assert found == [long[count // 2]]
+    assert await candles_in(database, "kraken", "none", "1m") == []
+
+
 @pytest.mark.parametrize("timeframe", ["", "0m", "1M", "1 h", "60", "1h; DROP", "99999m"])
 async def test_a_timeframe_that_is_none_is_refused(database: Database, timeframe: str) -> None:
     with pytest.raises(ValueError, match="expected a number and m"):
