@@ -8,8 +8,8 @@ exponent ("1E-7") is expanded where a value is made. A candle's `ts_us` is its o
 import re
 from collections.abc import Sequence
 from decimal import Decimal
-from itertools import chain
-from operator import le
+from itertools import repeat
+from operator import le, mod
 from typing import Any, Literal, NamedTuple
 
 Side = Literal["buy", "sell"]
@@ -145,38 +145,43 @@ def are_faultless_candles(candles: Sequence[Candle], now_us: int) -> bool:
     if not candles:
         return True
     times_us, opens, highs, lows, closes, volumes, _, _ = zip(*candles, strict=True)
+    count, prices = 4 * len(candles), ",".join((*lows, *opens, *closes, *highs))
     return (
         min(times_us) >= _EARLIEST_US
         and max(times_us) <= now_us + _AHEAD_US
-        and not any(ts_us % MINUTE_US for ts_us in times_us)
-        and are_plain(",".join((*opens, *highs, *closes, *volumes)), 4 * len(candles))
-        and are_positive(",".join(lows), len(candles))
-        and _are_ordered(lows, opens, closes, highs)
+        and not any(map(mod, times_us, repeat(MINUTE_US)))
+        and are_plain(prices, count)
+        and are_plain(",".join(volumes), len(candles))
+        and _are_ordered(lows, opens, closes, highs, are_aligned=_are_aligned(prices, count))
     )
 
 
-def _are_ordered(*columns: Sequence[str]) -> bool:
-    """Whether the lows are not above the opens and closes, and these not above the highs."""
-    lows, opens, closes, highs = columns if _are_aligned(columns) else _as_numbers(columns)
+def _are_ordered(*columns: Sequence[str], are_aligned: bool) -> bool:
+    """Whether the lows are positive, not above the opens and closes, and these not above the highs."""
+    lows, opens, closes, highs = columns if are_aligned else _as_numbers(columns)
+    lowest: Any = min(lows)
     return (
-        all(map(le, lows, opens))
+        (lowest.strip("0.") != "" if are_aligned else lowest > 0)
+        and all(map(le, lows, opens))
         and all(map(le, lows, closes))
         and all(map(le, opens, highs))
         and all(map(le, closes, highs))
     )
 
 
-def _are_aligned(columns: Sequence[Sequence[str]]) -> bool:
-    """Whether all have their points at the same place, and as many digits, so that their texts are in their order."""
-    length, point = len(columns[0][0]), columns[0][0].find(".")
-    if any(len(text) != length for column in columns for text in column):
-        return False
-    texts = "".join(chain.from_iterable(columns))
-    points = 0 if point < 0 else len(texts) // length
-    return texts.count(".") == points and (point < 0 or texts[point::length].count(".") == points)
+def _are_aligned(texts: str, count: int) -> bool:
+    """Whether so many plain numbers, joined by commas, all have as many digits and their points at the same place: as
+    text they are in the order of their values then."""
+    length = texts.find(",")
+    point = texts.find(".", 0, length)
+    return (
+        len(texts) == (length + 1) * count - 1
+        and texts[length :: length + 1] == "," * (count - 1)
+        and (texts[point :: length + 1] == "." * count if point >= 0 else "." not in texts)
+    )
 
 
-def _as_numbers(columns: Sequence[Sequence[str]]) -> "list[list[Any]]":
+def _as_numbers(columns: Sequence[Sequence[str]]) -> list[list[Any]]:
     # floats tell numbers of up to 15 digits apart, and take a fifth of the time
     number: Any = float if max(max(map(len, column)) for column in columns) <= _FLOAT_DIGITS else Decimal
     return [[*map(number, column)] for column in columns]

@@ -25,7 +25,7 @@ Claim = tuple[Instrument, Kind]
 
 _market, _key = itemgetter(0), itemgetter(1)  # of a row
 _own = itemgetter(1)  # of what was added
-_ts_us, _venue_id = itemgetter(0), itemgetter(1)  # of a trade
+_ts_us, _venue_id = itemgetter(0), itemgetter(1)  # of a trade, the first of a candle, too
 
 
 @dataclass
@@ -153,6 +153,16 @@ class Pending:
             if candle.trades is None:
                 candle = candle._replace(trades=before[1].trades)
         self.candles[key] = (instrument, candle)
+
+    def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
+        self._instruments[instrument.id] = instrument
+        keys = zip(repeat(instrument.id), map(_ts_us, candles), strict=False)
+        new = dict(zip(keys, zip(repeat(instrument), candles, strict=False), strict=True))
+        if len(new) == len(candles) and self.candles.keys().isdisjoint(new):  # nearly always
+            self.candles.update(new)
+            return
+        for candle in candles:
+            self.add_candle(instrument, candle)
 
     def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
         claim = (instrument, kind)

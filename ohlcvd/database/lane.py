@@ -109,7 +109,6 @@ class HistoryLane:
         if one.kind == "trades":
             pending.add_trades(one.instrument, one.rows, self._ordinals)  # type: ignore[arg-type]
         else:
-            for candle in one.rows:
-                pending.add_candle(one.instrument, candle)  # type: ignore[arg-type]
+            pending.add_candles(one.instrument, one.rows)  # type: ignore[arg-type]
         self.rows -= len(one.rows)
         pending.arrivals.add(len(one.rows), one.at_s)

@@ -229,15 +229,15 @@ async def _insert(connection: AsyncConnection[Any], rows: Sequence[TradeRow]) ->
 
 
 async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candle]]) -> Stored:
-    instruments, values = zip(*candles, strict=True)
+    values = [candle for _, candle in candles]
     times_us, opens, highs, lows, closes, volumes, trades, sources = zip(*values, strict=True)
     cursor = await connection.execute(
         _UPSERT,
         (
             encode.timestamp_array(times_us),
             encode.int8_array(trades),
-            encode.int4_array(instruments),
-            encode.char_array("v" if source == "venue" else "t" for source in sources),
+            encode.int4_array([instrument_id for instrument_id, _ in candles]),
+            encode.char_array(["v" if source == "venue" else "t" for source in sources]),
             *map(encode.numeric_array, (opens, highs, lows, closes, volumes)),
         ),
     )

@@ -175,8 +175,7 @@ class Writer:
         for start in range(0, len(candles), BATCH_ROWS):
             pending = self._filling()
             before = len(pending)
-            for candle in candles[start : start + BATCH_ROWS]:
-                pending.add_candle(instrument, candle)
+            pending.add_candles(instrument, candles[start : start + BATCH_ROWS])
             self._live(pending, len(pending) - before)
 
     def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from ohlcvd.market import are_plain, plain_digits
+from ohlcvd.market import plain_digits
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -34,12 +34,12 @@ def digits(value: Any) -> str:
 
 
 def all_digits(values: Sequence[Any]) -> Sequence[str]:
-    """`digits` of each, in a fraction of the time where all are plain already."""
+    """`digits` of each, but text without an exponent comes back as it is, whatever it says: rows are checked anyway."""
     try:
         text = ",".join(values)
     except TypeError:
         return [*map(digits, values)]
-    return values if are_plain(text, len(values)) else [*map(digits, values)]
+    return [*map(digits, values)] if "e" in text or "E" in text else values
 
 
 def whole(value: Any) -> int:
@@ -49,6 +49,11 @@ def whole(value: Any) -> int:
     if type(value) is str and value.isascii() and value.isdigit():
         return int(value)
     raise ValueError(f"not a whole number: {value!r:.50}")
+
+
+def all_whole(values: Sequence[Any]) -> Sequence[int]:
+    """`whole` of each, in a fraction of the time where all are whole already."""
+    return values if {*map(type, values)} == {int} else [*map(whole, values)]
 
 
 def iso_us(text: Any) -> int:

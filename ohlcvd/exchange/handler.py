@@ -6,9 +6,11 @@ the registry have a fast path; all others go the generic way (see generic.py, wi
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ohlcvd.errors import ConfigError, ExchangeError, ExchangeUnavailable, MalformedAnswer, UnknownSymbol
@@ -231,7 +233,7 @@ class ExchangeHandler:
         candles = history.checked_candles(self.name, symbol, candles, self._now_us())
         if since_us is None:
             return candles if limit is None else candles[-limit:]
-        return [candle for candle in candles if candle.ts_us >= since_us][:limit]
+        return candles[bisect_left(candles, since_us, key=itemgetter(0)) :][:limit]
 
     async def get_trades(
         self, symbol: str, *, from_id: str | None = None, since_us: int | None = None, limit: int | None = None

@@ -9,6 +9,7 @@
 import re
 import time
 from collections.abc import Awaitable, Callable
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import aiohttp
@@ -39,6 +40,7 @@ _BAN = re.compile(r"\b418\b")
 _BAN_S = 120.0
 _BANNED_UNTIL = re.compile(r"until\s+(\d{13})\b")
 Rows = TypeVar("Rows")
+_ts_us = itemgetter(0)  # of a candle
 
 _UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
 
@@ -98,8 +100,8 @@ def read(exchange_id: str, what: str, answer: Any, parse: Callable[[], Rows]) ->
 
 def checked_candles(exchange_id: str, symbol: str, candles: list[Candle], now_us: int) -> list[Candle]:
     """The same candles, oldest first; MalformedAnswer when one cannot be true or two are of the same minute."""
-    candles = sorted(candles, key=lambda candle: candle.ts_us)
-    if len({candle.ts_us for candle in candles}) == len(candles) and are_faultless_candles(candles, now_us):
+    candles = sorted(candles, key=_ts_us)
+    if len({*map(_ts_us, candles)}) == len(candles) and are_faultless_candles(candles, now_us):
         return candles
     last_us = None
     for candle in candles:

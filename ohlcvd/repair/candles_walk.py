@@ -6,7 +6,9 @@ without a row is lost, at the beginning of the stretch because the venue has not
 proves nothing.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import NamedTuple
 
 from ohlcvd import coverage
@@ -14,6 +16,8 @@ from ohlcvd.coverage import Range
 from ohlcvd.exchange.limits import VenueRules
 from ohlcvd.market import MINUTE_US, Candle
 from ohlcvd.repair.walk import DOUBTS_ALLOWED, PROOF_LAG_US, Lost
+
+_ts_us = itemgetter(0)  # of a candle
 
 
 class CandleAsk(NamedTuple):
@@ -57,7 +61,7 @@ class CandleWalk:
         return self._asked
 
     def take(self, rows: Sequence[Candle], asked_us: int) -> CandleStep:
-        """The answer to `ask`, asked at the venue's time `asked_us`, oldest first."""
+        """The answer to `ask`, asked at the venue's time `asked_us`: oldest first, each minute once."""
         self.rows += len(rows)
         if not rows or rows[-1].ts_us < self._position:
             return self._doubtful("no rows at all" if not rows else f"rows up to {rows[-1].ts_us} us only")
@@ -65,14 +69,18 @@ class CandleWalk:
         if upper <= self._position:
             return self._doubtful("minutes that are not over yet")
         lower = self._position
-        by_time = {row.ts_us: row for row in rows if lower <= row.ts_us < upper}
-        lost = self._absent(lower, upper, by_time, rows[0].ts_us) if self._rules.sends_empty_minutes else []
+        first_us = rows[0].ts_us
+        rows = rows[bisect_left(rows, lower, key=_ts_us) : bisect_left(rows, upper, key=_ts_us)]
+        lost = self._absent(lower, upper, rows, first_us) if self._rules.sends_empty_minutes else []
         self._position, self._doubts = upper, 0
         claims = coverage.subtract([(lower, upper)], [one.gap for one in lost])
-        candles = [row for row in by_time.values() if _is_traded(row)]
+        candles = [row for row in rows if row.trades != 0 and row.volume.strip("0.")]
         return CandleStep(candles, claims, lost, is_done=upper >= self.hole[1])
 
-    def _absent(self, lower: int, upper: int, present: dict[int, Candle], first_us: int) -> list[Lost]:
+    def _absent(self, lower: int, upper: int, rows: Sequence[Candle], first_us: int) -> list[Lost]:
+        if len(rows) == (upper - lower) // MINUTE_US:
+            return []
+        present = {*map(_ts_us, rows)}
         absent = [(ts_us, ts_us + MINUTE_US) for ts_us in range(lower, upper, MINUTE_US) if ts_us not in present]
         lost = []
         for gap in coverage.normalise(absent):
@@ -99,7 +107,3 @@ def _last_over(now_us: int) -> int:
 def _minutes(gap: Range) -> str:
     count = (gap[1] - gap[0]) // MINUTE_US
     return f"the minute of {gap[0]} us" if count == 1 else f"the {count} minutes from {gap[0]} us on"
-
-
-def _is_traded(candle: Candle) -> bool:
-    return candle.trades != 0 and candle.volume.strip("0.") != ""

@@ -25,7 +25,7 @@ from typing import Any
 
 import orjson
 
-from ohlcvd.exchange.exact import all_digits, digits, whole
+from ohlcvd.exchange.exact import all_digits, all_whole, digits, whole
 from ohlcvd.exchange.sink import TradePage
 from ohlcvd.exchange.venue import (
     Ack,
@@ -176,9 +176,9 @@ class BinanceCoinM(Binance):
 def _candles(rows: list[Any]) -> list[Candle]:
     """[open time in ms, open, high, low, close, volume, close time, quote volume, number of trades, ...] each."""
     starts_ms, opens, highs, lows, closes, volumes, _ends_ms, _quote_volumes, trades, *_ = zip(*rows, strict=True)
-    times_us = [whole(start_ms) * 1000 for start_ms in starts_ms]
+    times_us = [start_ms * 1000 for start_ms in all_whole(starts_ms)]
     prices = map(all_digits, (opens, highs, lows, closes))
-    columns = times_us, *prices, all_digits(volumes), map(whole, trades), repeat("venue")
+    columns = times_us, *prices, all_digits(volumes), all_whole(trades), repeat("venue")
     return [*map(_new, repeat(Candle), zip(*columns, strict=False))]
 
 
@@ -187,7 +187,7 @@ def _trades(rows: list[Any]) -> list[Trade]:
     numbers, times_ms, prices, amounts, are_sells = zip(*map(_PAST_FIELDS, rows), strict=True)
     if {*map(type, are_sells)} != {bool} or {*map(type, numbers)} != {int}:
         return sorted(map(_trade, rows), key=lambda trade: int(trade.id))
-    times_us = [whole(time_ms) * 1000 for time_ms in times_ms]
+    times_us = [time_ms * 1000 for time_ms in all_whole(times_ms)]
     sides = ["sell" if is_sell else "buy" for is_sell in are_sells]
     columns = times_us, map(str, numbers), all_digits(prices), all_digits(amounts), sides
     trades: list[Trade] = [*map(_new, repeat(Trade), zip(*columns, strict=True))]
