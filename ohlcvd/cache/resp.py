@@ -1,6 +1,7 @@
-"""Redis's protocol by hand, for what is published: thousands of entries, each of another market. Pure.
+"""Redis's protocol by hand: commands as they go over the wire, and the replies to stream entries. Pure.
 
-redis-py spends three times as much on packing an entry, and thirty times as much on reading its reply.
+redis-py spends many times as much on packing, and thirty times as much on reading the reply to an entry; thousands are
+published at once, each of another market.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,7 @@ from typing import Final
 
 from ohlcvd.cache.keys import Command
 
+ODD: Final = "backslashreplace"  # a venue's odd symbol must not stop the others
 _XADD: Final = (
     b"*8\r\n$4\r\nXADD\r\n$%d\r\n%b\r\n$6\r\nMAXLEN\r\n$1\r\n~\r\n$%d\r\n%b\r\n$1\r\n*\r\n$4\r\nrows\r\n$%d\r\n%b\r\n"
 )
@@ -18,12 +20,22 @@ def are_entries(commands: Sequence[Command]) -> bool:
     return {command[0] for command in commands} == {"XADD"}
 
 
-def pack(entries: Iterable[Command]) -> bytes:
-    """All of them as they go over the wire."""
+def pack(commands: Iterable[Command]) -> bytes:
+    """Arrays of strings, each with its length."""
+    parts: list[bytes] = []
+    for command in commands:
+        parts.append(b"*%d\r\n" % len(command))
+        for word in command:
+            text = word if isinstance(word, bytes) else str(word).encode(errors=ODD)
+            parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
+    return b"".join(parts)
+
+
+def pack_entries(entries: Iterable[Command]) -> bytes:
+    """`pack` of these, in a fifth of the time."""
     packed = []
     for _, name, _, _, most, _, _, text in entries:
-        # a venue's odd symbol must not stop the others
-        key, cap, rows = str(name).encode("utf-8", "backslashreplace"), str(most).encode(), str(text).encode()
+        key, cap, rows = str(name).encode(errors=ODD), str(most).encode(), str(text).encode()
         packed.append(_XADD % (len(key), key, len(cap), cap, len(rows), rows))
     return b"".join(packed)
 

@@ -7,7 +7,7 @@ command (wrong type of key, out of memory, not permitted) is a `Refusal` among t
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -32,8 +32,7 @@ class Refusal:
     reason: str
 
 
-_PIECE_BYTES = 1 << 16
-_ODD: Final = "backslashreplace"  # a venue's odd symbol must not stop the others
+_PIECE_BYTES: Final = 1 << 16
 
 # bytes, int, None, or a list of these; Refusal where the server refused
 Reply = Any
@@ -85,7 +84,7 @@ class Server:
                 "driver_info": None,  # no CLIENT SETINFO: a narrow ACL may forbid it
                 "socket_timeout": None,  # every call here has its own limit
                 "protocol": 2,
-                "encoding_errors": _ODD,
+                "encoding_errors": resp.ODD,
             }
             self._connection()
         except (ValueError, TypeError, RedisError) as error:
@@ -145,7 +144,7 @@ class Session:
         if resp.are_entries(commands):
             return await self._append(commands)
         connection = self._connection
-        await connection.send_packed_command(packed(commands), check_health=False)
+        await connection.send_packed_command(resp.pack(commands), check_health=False)
         replies: list[Reply] = []
         for _ in commands:
             try:
@@ -161,7 +160,7 @@ class Session:
         reader, data = self._connection._reader, b""
         if reader is None:
             raise ConnectionError("connection is closed")
-        await self._connection.send_packed_command(resp.pack(entries), check_health=False)
+        await self._connection.send_packed_command(resp.pack_entries(entries), check_health=False)
         while (found := resp.replies(data, len(entries))) is None:
             piece = await reader.read(_PIECE_BYTES)
             if not piece:
@@ -185,17 +184,6 @@ class Session:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-def packed(commands: Iterable[Command]) -> bytes:
-    """As the server reads them: arrays of strings, each with its length. redis-py takes many times as long."""
-    parts: list[bytes] = []
-    for command in commands:
-        parts.append(b"*%d\r\n" % len(command))
-        for word in command:
-            text = word if isinstance(word, bytes) else str(word).encode(errors=_ODD)
-            parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
-    return b"".join(parts)
 
 
 def reason_of(error: BaseException) -> str:
