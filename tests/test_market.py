@@ -85,3 +85,9 @@ def test_candles_are_judged_alike_together_and_one_by_one(rows: list[tuple[str, 
         for first, high, low, last, volume in rows
     ]
     assert are_faultless_candles(candles, NOW) == all(candle_fault(one, NOW) is None for one in candles)
+
+
+def test_a_low_of_zero_is_seen_where_all_have_as_many_digits() -> None:
+    good = CANDLE._replace(low="09")
+    assert are_faultless_candles([good], NOW)
+    assert not are_faultless_candles([good, good._replace(low="00")], NOW)

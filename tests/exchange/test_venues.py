@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from ohlcvd.errors import MalformedAnswer
 from ohlcvd.exchange.exact import decode
+from ohlcvd.exchange.history import checked_candles
 from ohlcvd.exchange.registry import FAST_VENUES
 from ohlcvd.exchange.venue import Ack, BadRow, CandleRow, Event, FastVenue, Gathered, Pong, Pulse, Refusal, TradeRows
 from ohlcvd.exchange.venues.binance import Binance
@@ -359,3 +361,12 @@ def test_binance_history_cursors() -> None:
         BINANCE.parse_candles("<html>")
     with pytest.raises(ValueError):
         BINANCE.parse_candles([[None] * 6])
+
+
+def test_binance_candles_with_other_digits_than_usual_are_read_or_refused() -> None:
+    row: list[Any] = [60_000, "1.5", "2", "1E-7", 1, "0.0", 119_999, "0", 3, "0", "0", "0"]
+    (candle,) = BINANCE.parse_candles([row])
+    assert candle[:7] == (60_000_000, "1.5", "2", "0.0000001", "1", "0.0", 3)
+    bad = BINANCE.parse_candles([[1_700_000_040_000, "1,5", "2", "1", "1", "0.0", 0, "0", 3, "0", "0", "0"]])
+    with pytest.raises(MalformedAnswer, match="not a positive decimal number"):
+        checked_candles("binance", "BTC/USDT", bad, FUTURE_US)
