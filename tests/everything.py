@@ -30,7 +30,7 @@ SUPPORTED = ("3.11", "3.12", "3.13")
 PYTEST = ("-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "faulthandler_timeout=300", "--ignore=tests/long")
 # Most tests wait for other processes most of the time. A file's tests stay together, the slow files come first.
 LANES = ("--dist", "loadfile", "--no-loadscope-reorder")
-FIRST = ("-n", "6", *LANES)
+FIRST = ("-n", os.environ.get("OHLCVD_TEST_LANES", "6"), *LANES)
 # What these test are shell, pip, servers, SQL, recordings and processes: the same whichever Python runs the tests. The
 # other Pythons run those of what is computed, of forks, signals and the event loop, and the whole program as a demo.
 ONCE = (

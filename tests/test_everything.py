@@ -64,7 +64,7 @@ def start(root: Path, caches: Path, tests: str, pythons: str) -> "subprocess.Pop
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(root), "OHLCVD_TEST_LANES": "1"},
     )
     assert process.stdin is not None
     process.stdin.write(pythons)
