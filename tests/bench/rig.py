@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 
 from ohlcvd.embedded import prepare_postgres, prepare_valkey, running
 from tests.process.harness import Daemon, Exchange, environment, wait_for
@@ -34,7 +35,9 @@ class Rig:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """A new, empty database."""
+        """A new, empty database, and an empty Redis: reading what it knows of other cases' markets would count, too."""
+        with redis.Redis.from_url(self.redis) as client:
+            client.flushall()
         with fresh_database(self._postgres) as dsn:
             yield dsn
 
