@@ -76,11 +76,12 @@ def test_of_two_candles_of_one_minute_the_venues_later_one_counts() -> None:
         ([candle(), candle(trades=None)], candle(), 0),
         ([candle(trades=None), candle()], candle(), 0),
     ):
-        pending = Pending()
-        for one in given_:
-            pending.add_candle(BTC, one)
-        assert pending.batch().candles == {BTC: [kept]}
-        assert pending.corrections == corrections
+        for pages in ([[one] for one in given_], [given_]):
+            pending = Pending()
+            for page in pages:
+                pending.add_candles(BTC, page)
+            assert pending.batch().candles == {BTC: [kept]}
+            assert pending.corrections == corrections
 
 
 def test_candles_differ_by_value_not_by_digits() -> None:
