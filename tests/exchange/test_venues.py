@@ -370,3 +370,13 @@ def test_binance_candles_with_other_digits_than_usual_are_read_or_refused() -> N
     bad = BINANCE.parse_candles([[1_700_000_040_000, "1,5", "2", "1", "1", "0.0", 0, "0", 3, "0", "0", "0"]])
     with pytest.raises(MalformedAnswer, match="not a positive decimal number"):
         checked_candles("binance", "BTC/USDT", bad, FUTURE_US)
+
+
+def test_a_page_with_a_minute_twice_is_refused_for_it_might_pass_for_a_whole_one() -> None:
+    rows = [
+        [1_700_000_040_000 + 60_000 * minute, "1", "1", "1", "1", "2", 0, "0", 3, "0", "0", "0"] for minute in (3, 1, 2)
+    ]
+    candles = BINANCE.parse_candles(rows)
+    assert checked_candles("binance", "BTC/USDT", candles, FUTURE_US) == sorted(candles)
+    with pytest.raises(MalformedAnswer, match="the minute comes twice"):
+        checked_candles("binance", "BTC/USDT", [*candles, candles[1]], FUTURE_US)
