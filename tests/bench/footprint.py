@@ -13,8 +13,8 @@ from ohlcvd.database import Database
 from ohlcvd.database.closing import close_partitions
 from ohlcvd.database.partitions import DAY_US
 from tests.bench.results import Result
-from tests.bench.rig import OTHERS_CORE, Rig, count, cpu_s, pinned, private_mb, pss_mb
-from tests.process.harness import Daemon, local_exchange, started, wait_for
+from tests.bench.rig import Rig, count, cpu_s, private_mb, pss_mb, started
+from tests.process.harness import Daemon, local_exchange, wait_for
 
 IDLE_S = 20.0
 
@@ -27,7 +27,7 @@ def start(rig: Rig) -> Iterator[Result]:
 
 def _start(rig: Rig, shards: int, goal_s: float) -> Result:
     words = ("--rate", "200", "--symbols", "20")
-    with pinned(OTHERS_CORE), local_exchange(rig.folder, *words) as source, rig.database() as dsn:
+    with local_exchange(rig.folder, *words) as source, rig.database() as dsn:
         symbols = {name: source.symbols(name) for name in ("kraken", "binance")}
         folder = rig.folder / f"start-{shards}"
         folder.mkdir()
@@ -63,7 +63,6 @@ def memory(rig: Rig) -> Iterator[Result]:
         yield Result("memory of the supervisor", private_mb(status["pid"]), "MB private", 20.0, "less")
     words = ("--symbols", "1000", "--rate", "100")
     with (
-        pinned(OTHERS_CORE),
         local_exchange(rig.folder, *words) as source,
         rig.database() as dsn,
         rig.daemon(source, "binance", source.symbols("binance"), dsn) as daemon,
@@ -90,7 +89,7 @@ def idle(rig: Rig) -> Result:
 def _twenty_children(rig: Rig, name: str, symbols: int, *, rate: float) -> Iterator[Daemon]:
     """Ten for each exchange, so many symbols each; what belongs to the start is over."""
     words = ("--symbols", str(10 * symbols), "--rate", str(rate))
-    with pinned(OTHERS_CORE), local_exchange(rig.folder, *words) as source, rig.database() as dsn:
+    with local_exchange(rig.folder, *words) as source, rig.database() as dsn:
         folder = rig.folder / name
         folder.mkdir()
         daemon = Daemon(

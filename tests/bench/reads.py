@@ -11,7 +11,7 @@ from ohlcvd.database.bulk import Selection, read_pieces
 from ohlcvd.database.migrate import migrate
 from ohlcvd.reading.formats import as_csv
 from tests.bench.results import Result
-from tests.bench.rig import Rig
+from tests.bench.rig import COLLECTOR_CORE, Rig, pinned
 
 MINUTES = 365 * 1440
 _TIMES = 7  # the middle one counts
@@ -27,8 +27,8 @@ _LATEST = "SELECT * FROM ohlcvd.ohlcv('binance', 'BTC/USDT', '1m', '2025-12-31 1
 
 
 def reads(rig: Rig) -> Iterator[Result]:
-    """As one reader sees it who has asked before."""
-    with rig.database() as dsn:
+    """As one reader sees it who has asked before, on the core that the server leaves."""
+    with rig.database() as dsn, pinned(COLLECTOR_CORE):
         asyncio.run(migrate(dsn))
         with psycopg.connect(dsn, autocommit=True) as connection:
             market = connection.execute(

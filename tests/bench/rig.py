@@ -56,15 +56,21 @@ class Rig:
     ) -> Iterator[Daemon]:
         """The real daemon, started and streaming."""
         folder = Path(tempfile.mkdtemp(prefix="daemon-", dir=self.folder))
-        daemon = Daemon(folder, source, {exchange: symbols}, dsn=dsn, url=self.redis, **settings)
-        with pinned(COLLECTOR_CORE):
-            answer = daemon.command("start")
-        if answer.returncode:
-            raise RuntimeError(answer.stderr)
-        try:
+        with started(Daemon(folder, source, {exchange: symbols}, dsn=dsn, url=self.redis, **settings)) as daemon:
             yield daemon
-        finally:
-            daemon.command("stop")
+
+
+@contextlib.contextmanager
+def started(daemon: Daemon) -> Iterator[Daemon]:
+    """Started on the collector's core."""
+    with pinned(COLLECTOR_CORE):
+        answer = daemon.command("start")
+    if answer.returncode:
+        raise RuntimeError(answer.stderr + answer.stdout)
+    try:
+        yield daemon
+    finally:
+        daemon.command("stop")
 
 
 class Generator(Exchange):
@@ -86,7 +92,7 @@ class Generator(Exchange):
 
 @contextlib.contextmanager
 def rig() -> Iterator[Rig]:
-    """Servers on the other core than the collector's."""
+    """Servers and this process on the other core than the collector's."""
     folder = Path(tempfile.mkdtemp(prefix="ohlcvd-bench-", dir="/tmp"))
     folder.chmod(0o755)
     try:
