@@ -74,6 +74,14 @@ def test_parquet_and_arrow_are_exact(form: Form, read: Callable[[bytes], pyarrow
         whole(form, TRADE_COLUMNS, [b"2026-03-01 12:00:00+00,1,0.0000000000000000001,1,buy\n"])
 
 
+def test_a_parquet_file_has_few_groups_of_many_rows() -> None:
+    pieces = [b"".join(b"2026-03-01 12:00:00+00,%d,1.5,2.50,buy\n" % n for n in range(n, n + 5000)) for n in
+              range(0, 120_000, 5000)]  # fmt: skip
+    file = pyarrow.parquet.ParquetFile(io.BytesIO(whole(arrow.as_parquet, TRADE_COLUMNS, pieces)))
+    assert file.num_row_groups == 2
+    assert [int(trade_id.as_py()) for trade_id in file.read()["trade_id"]] == list(range(120_000))
+
+
 def test_a_frame_has_floats_or_exact_decimals() -> None:
     frame = arrow.frame_of(TRADE_COLUMNS, TRADES)
     assert list(frame["price"]) == [100.5, 100.0, 123456789.12345679]
