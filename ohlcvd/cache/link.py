@@ -4,7 +4,8 @@ Invariants:
 - `request` returns within LIMIT_S and never raises; while there is no connection it returns at once.
 - Only the keeper task connects, in the background. After a failure it pauses RETRY_S before the next connection, so
   that a server which answers a PING and then hangs costs its users LIMIT_S a second at the most.
-- An outage is one warning when it begins and one line when it ends, with its length and what was not published.
+- An outage is one warning when it begins and one line when it ends, with its length and what was not published. A
+  server that is started beside its users has STARTING_S to be there before anything is said.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from ohlcvd.log import get_component_logger
 LIMIT_S = 0.25
 CONNECT_S = 5.0  # in the background: a name server or a TLS handshake far away may take its time
 RETRY_S = 1.0
+STARTING_S = 3.0
 REFUSAL_REPEAT_S = 60.0
 
 log = get_component_logger("ohlcvd.cache")
@@ -33,6 +35,7 @@ class Link:
         self._changed = asyncio.Event()  # the session was lost, or the first attempt to connect is over
         self._turn = asyncio.Lock()
         self._away_since: float | None = None
+        self._said = False  # that it is away
         self.connections = 0  # so many times the server was there; each time it may have forgotten everything
         self._refusals = _Refusals()
         self.fault: str | None = None
@@ -132,10 +135,12 @@ class Link:
 
     def _begin_outage(self, reason: str) -> None:
         self.fault = reason
-        if self._away_since is not None:
+        if self._away_since is None:
+            self._away_since = asyncio.get_running_loop().time()
+            self._dropped_before = self.dropped
+        if self._said or (not self.connections and self.away_s < STARTING_S):
             return
-        self._away_since = asyncio.get_running_loop().time()
-        self._dropped_before = self.dropped
+        self._said = True
         log.warning(
             "redis at %s cannot be used: %s; collection goes on without it, next try in %g s",
             self._server.name,
@@ -152,6 +157,9 @@ class Link:
         away_s = asyncio.get_running_loop().time() - self._away_since
         dropped = self.dropped - self._dropped_before
         self._away_since = None
+        if not self._said:
+            return
+        self._said = False
         log.recovered(
             "redis at %s answers again after %.1f s, %d publications were dropped meanwhile",
             self._server.name,

@@ -43,6 +43,7 @@ _RECONNECT_S = 5.0
 _POOL_WAIT_S = 5.0
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 1.0
+STARTING_S = 3.0
 
 log = get_component_logger("ohlcvd.database")
 
@@ -107,24 +108,26 @@ class Database:
     async def wait_until_up(self) -> None:
         """Return when the server answers and the schema is this program's: opens the pool and migrates if need be.
 
-        The server being away or starting up is waited for, for ever, and logged once. What waiting cannot cure is
-        raised: DatabaseTooNew, PermissionRefused, ConfigError (a server that is too old).
+        The server being away or starting up is waited for, for ever, and logged once, unless it is there within
+        STARTING_S, as one is that was started together with us. What waiting cannot cure is raised: DatabaseTooNew,
+        PermissionRefused, ConfigError (a server that is too old).
         """
-        pause_s, waiting = _RETRY_MIN_S, False
+        pause_s, said = _RETRY_MIN_S, False
         while True:
             try:
                 await migrate(self.conninfo)
                 break
             except ServiceUnavailable as error:
-                if not waiting:
-                    log.warning("postgresql cannot be used yet, waiting for it", reason=str(error))
+                if self._awaited_since_s is None:
                     self._awaited_since_s = time.monotonic()
-                waiting = True
+                if not said and time.monotonic() - self._awaited_since_s >= STARTING_S:
+                    said = True
+                    log.warning("postgresql cannot be used yet, waiting for it", reason=str(error))
             await asyncio.sleep(pause_s)
             pause_s = min(_RETRY_MAX_S, pause_s * 2)
-        if waiting:
+        self._awaited_since_s = None
+        if said:
             log.info("postgresql is there, going on")
-            self._awaited_since_s = None
         await self.open()
         self._ready.set()
 

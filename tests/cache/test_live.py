@@ -139,17 +139,32 @@ async def test_opening_does_not_wait_for_a_stopped_server(valkey: Valkey, logged
     valkey.signal(signal.SIGSTOP)
     cache = LiveCache(valkey.url, "kraken")
     assert await timed(cache.open()) < BUSY_S
-    assert len(logged) == 1
+    assert cache.fault
     valkey.signal(signal.SIGCONT)
     await eventually(lambda: cache.is_up, "redis is used")
     await cache.close()
-    assert len(logged) == 2
+
+
+async def test_a_server_that_is_started_together_with_us_is_used_without_a_word(
+    logged: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "STARTING_S", 60.0)
+    with new_valkey() as server:
+        async with LiveCache(server.url, "kraken") as cache:
+            assert cache.fault
+            server.start()
+            await eventually(lambda: cache.is_up, "redis is used")
+            assert not logged
+            server.kill()
+            await cache.heartbeat({})
+            assert len(logged) == 1, "it was there, and is to stay"
 
 
 async def test_a_server_that_is_not_there_at_the_start_is_used_when_it_comes(logged: list[str]) -> None:
     with new_valkey() as server:
         async with LiveCache(server.url, "kraken") as cache:
             assert not cache.is_up
+            await eventually(lambda: bool(logged), "it has had its time to start")
             server.start()
             await eventually(lambda: cache.is_up, "redis is used")
             await cache.heartbeat({})
@@ -186,6 +201,7 @@ async def test_a_wrong_password_is_said_once_without_showing_it(logged: list[str
         async with LiveCache(url, "kraken") as cache:
             await cache.heartbeat({})
             assert not cache.is_up
+            await eventually(lambda: bool(logged), "it has had its time to start")
             server.ask("CONFIG", "SET", "requirepass", "opensesame", password="right")
             await eventually(lambda: cache.is_up, "the password is right now")
             await cache.heartbeat({"state": "streaming"})
@@ -201,6 +217,7 @@ async def test_a_missing_password_is_a_fault_of_the_connection(logged: list[str]
         async with LiveCache(server.url, "kraken") as cache:
             await cache.heartbeat({})
             assert not cache.is_up
+            await eventually(lambda: bool(logged), "it has had its time to start")
     assert len(logged) == 1
     assert "Authentication required" in logged[0]
 
@@ -219,6 +236,7 @@ async def test_nobody_listens_on_the_port(logged: list[str]) -> None:
     async with LiveCache(f"redis://localhost:{port}", "kraken") as cache:
         assert await timed(cache.publish(Commit({BTC: [trade(1)]}))) < BUSY_S
         assert cache.dropped == 1
+        await eventually(lambda: bool(logged), "it has had its time to start")
     assert len(logged) == 1
     assert f"localhost:{port}" in logged[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from ohlcvd.database import Database, Writer
+from ohlcvd.database import Database, Writer, pool
 from ohlcvd.database.commit import RETRY_MAX_S
 from ohlcvd.embedded import EmbeddedServer, prepare_postgres, running
 from ohlcvd.errors import EmbeddedServerError, ServiceUnavailable
@@ -181,6 +181,19 @@ async def test_a_server_that_is_away_is_waited_for(short_path: Path, caplog: pyt
     except EmbeddedServerError:
         server.release()
         raise
+
+
+async def test_a_server_that_is_started_together_with_us_has_a_moment(
+    short_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "STARTING_S", 60.0)
+    with caplog.at_level(logging.INFO, "ohlcvd.database"):
+        async with Database(f"host={short_path / 'postgres.socket'} user=ohlcvd dbname=ohlcvd") as database:
+            waiting = asyncio.create_task(database.wait_until_up())
+            await until(lambda: database.awaited_s is not None)
+            with running(prepare_postgres(short_path, settings=FAST)):
+                await waiting
+    assert "ohlcvd.database" not in {record.name for record in caplog.records}, caplog.text
 
 
 async def test_waiting_for_the_server_can_be_cancelled(short_path: Path) -> None:
