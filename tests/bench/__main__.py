@@ -1,4 +1,4 @@
-"""`bin/bench [--json FILE] [--only CASE]`: measures every case and prints the table.
+"""`bin/bench [--json FILE] [--only CASE]...`: measures every case and prints the table.
 
 The collector has one core to itself; the exchange, PostgreSQL (durable) and Valkey have the other. Each goal is marked
 met or not. Figures of a ratio are comparable between machines; the others are of this machine on this day.
@@ -40,11 +40,17 @@ def main() -> int:
     """Exit code 0 when everything could be measured, whatever it came to; 1 when something could not."""
     parser = argparse.ArgumentParser(prog="bin/bench", description=(__doc__ or "").partition("\n\n")[2])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE too")
-    parser.add_argument("--only", choices=CASES, metavar="CASE", help=f"one of {', '.join(CASES)}")
+    names = f"one of {', '.join(CASES)}; may be given again"
+    parser.add_argument("--only", choices=CASES, metavar="CASE", action="append", help=names)
     args = parser.parse_args()
+    if args.json is not None:  # found out before minutes are spent
+        try:
+            args.json.write_text("[]\n")
+        except OSError as error:
+            parser.error(f"argument --json: {args.json} cannot be written: {error.strerror}")
     results: list[Result] = []
     with rig() as servers:
-        for name in [args.only] if args.only else CASES:
+        for name in args.only or CASES:
             began_s = time.monotonic()
             try:
                 results += CASES[name](servers)
