@@ -12,7 +12,6 @@ A child that has nothing to collect exits with 78: only a change of configuratio
 """
 
 import asyncio
-import gc
 import signal
 import sys
 from typing import Any
@@ -27,12 +26,8 @@ from ohlcvd.supervisor.commands import CommandReceiver
 from ohlcvd.supervisor.heartbeat import BeatState, HeartbeatSender
 from ohlcvd.worker.collecting import Collecting
 from ohlcvd.worker.inheriting import Inheriting
-from ohlcvd.worker.memory import give_back_forever
+from ohlcvd.worker.memory import collect_seldom, give_back_forever
 from ohlcvd.worker.telling import Telling
-
-# Rows on their way are many and make no cycles: Python would look through all of them again and again. What is young is
-# looked at as often as ever, or the cycles of answers read would pile up.
-_COLLECT_AFTER = (700, 50, 20)
 
 
 def worker_main(
@@ -46,7 +41,7 @@ def worker_main(
     """Collect for `child` ("kraken", "binance/2") until TERM. Returns the exit code."""
     log_file = config.log_dir / f"{_file_name(child)}.log"
     setup_logging(file=log_file, level=config.log_level, terminal=sys.stderr.isatty())
-    gc.set_threshold(*_COLLECT_AFTER)
+    collect_seldom()
     return asyncio.run(Worker(config, child, postgres, redis, sender, commands).run())
 
 

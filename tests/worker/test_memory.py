@@ -1,4 +1,4 @@
-"""What a burst leaves free is not kept."""
+"""What a burst leaves free is not kept, nor what holds itself."""
 
 import subprocess
 import sys
@@ -28,3 +28,33 @@ def test_what_is_free_inside_the_heap_is_given_back() -> None:
     before, kept, after = map(int, done.stdout.split())
     assert kept > 0.9 * before  # else there is nothing to give back, and this module is not needed any more
     assert before - after > 0.7 * 5_000 * 20_000 / 1024
+
+
+# As many rows as are on their way at full speed, then something that holds itself.
+CYCLES = """
+import asyncio, gc
+from ohlcvd.worker.memory import collect_seldom, give_back_forever
+
+class Ended:
+    def __init__(self): self.itself = self
+    def __del__(self): gone.append(self)
+
+async def until_collected():
+    giving_back = asyncio.create_task(give_back_forever(0.01))
+    async with asyncio.timeout(30):
+        while not gone:
+            await asyncio.sleep(0.01)
+    giving_back.cancel()
+
+collect_seldom()
+gone, before = [], gc.get_stats()[0]["collections"]
+rows = [(number, [number]) for number in range(40_000)]
+Ended()
+print(gc.get_stats()[0]["collections"] - before, len(gone))
+asyncio.run(until_collected())
+"""
+
+
+def test_what_holds_itself_goes_by_the_clock_and_rows_are_not_looked_through() -> None:
+    done = subprocess.run([sys.executable, "-c", CYCLES], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["0", "0"]
