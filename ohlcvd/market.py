@@ -95,6 +95,13 @@ def are_positive(texts: str, count: int) -> bool:
     return texts.count(",") == count - 1 and _ALL_POSITIVE(texts + ",") is not None
 
 
+def extremes(texts: Sequence[str]) -> tuple[str, str]:
+    """The lowest and the highest of plain decimal numbers; of those that are equal, the first."""
+    if _are_aligned(",".join(texts), len(texts)):
+        return min(texts), max(texts)
+    return min(texts, key=Decimal), max(texts, key=Decimal)
+
+
 def trade_fault(trade: Trade, now_us: int) -> str | None:
     """Why this trade must not be stored, or None. `now_us` is the local clock; the venue may be 10 s ahead of it."""
     if not trade.id:

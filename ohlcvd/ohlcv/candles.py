@@ -8,12 +8,13 @@ Invariant: `close()` gives each minute once when it ends; a trade that comes lat
 KEPT_MINUTES minutes gives that minute again, corrected. The caller must hand over each trade once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Context, Decimal
 from functools import reduce
 from itertools import count
+from operator import itemgetter
 
-from ohlcvd.market import MINUTE_US, Candle, Trade, minute_of
+from ohlcvd.market import MINUTE_US, Candle, Trade, extremes, minute_of
 
 KEPT_MINUTES = 15
 
@@ -21,6 +22,8 @@ KEPT_MINUTES = 15
 _EXACT = Context(prec=400)
 # So many trades of a minute wait: to compare and to sum many takes less time for each.
 _WAITING = 64
+
+_TS_US, _ID = itemgetter(0), itemgetter(1)  # of a trade
 
 
 class _Minute:
@@ -45,28 +48,37 @@ class _Minute:
 
     def _settle(self) -> None:
         times_us, _, prices, amounts, _ = zip(*self.waiting, strict=True)
-        first, last = min(self._at(min(times_us))), max(self._at(max(times_us)))
+        first, last = self._at(min, times_us), self._at(max, times_us)
+        low_text, high_text = extremes(prices)
+        low, high = Decimal(low_text), Decimal(high_text)
         if not self.trades:
             self.first, self.last = first, last
-            self.high_text = self.low_text = first[2]
-            self.high = self.low = Decimal(self.high_text)
+            self.low, self.low_text, self.high, self.high_text = low, low_text, high, high_text
         self.first = min(self.first, first)
         self.last = max(self.last, last)
-        for text in dict.fromkeys(prices):
-            price = Decimal(text)
-            if price > self.high:
-                self.high, self.high_text = price, text
-            elif price < self.low:
-                self.low, self.low_text = price, text
+        if low < self.low:
+            self.low, self.low_text = low, low_text
+        if high > self.high:
+            self.high, self.high_text = high, high_text
         self.volume = reduce(_EXACT.add, map(Decimal, amounts), self.volume)
         self.trades += len(self.waiting)
         self.waiting.clear()
 
-    def _at(self, ts_us: int) -> list[tuple[int, int, str]]:
-        """Of those that wait, the ones of this time: it, their place among them, their price. In the venue's order
-        when sorted."""
-        arrivals, own = self.arrivals, [one for one in self.waiting if one[0] == ts_us]
-        return [(ts_us, int(one.id) if one.id.isdecimal() else next(arrivals), one.price) for one in own]
+    def _at(self, end: Callable[[Sequence[int]], int], times_us: Sequence[int]) -> tuple[int, int, str]:
+        """The first (`min`) or last (`max`) of those that wait, in the venue's order: its time, its place among those
+        of that time, its price."""
+        ts_us, arrivals = end(times_us), self.arrivals
+        if times_us.count(ts_us) == 1:
+            own = [self.waiting[times_us.index(ts_us)]]
+        else:
+            own = [one for one in self.waiting if one[0] == ts_us]
+        ids = [*map(_ID, own)]
+        if all(map(str.isdecimal, ids)):
+            places = [*map(int, ids)]
+        else:
+            places = [int(id) if id.isdecimal() else next(arrivals) for id in ids]
+        place = end(places)
+        return ts_us, place, own[places.index(place)].price
 
     def candle(self, ts_us: int) -> Candle:
         if self.waiting:
@@ -82,7 +94,7 @@ class CandleBuilder:
         self._minutes: dict[int, _Minute] = {}
         self._waiting: list[Trade] = []  # nobody has looked at their times yet
         self._closed_until_us = 0
-        self._late = False  # there was a trade of a minute that is closed
+        self._late = False  # there was a trade of a minute that is closed, and it is sorted in
         self._complete_from_us: int | None = None
 
     def restart_from(self, venue_us: int) -> None:
@@ -105,7 +117,7 @@ class CandleBuilder:
         trades, self._waiting = self._waiting, []
         if not trades:
             return
-        times_us = [trade.ts_us for trade in trades]
+        times_us = [*map(_TS_US, trades)]
         ts_us = minute_of(min(times_us))
         if max(times_us) < ts_us + MINUTE_US:  # nearly always
             self._add(ts_us, trades)
@@ -127,6 +139,10 @@ class CandleBuilder:
         if ts_us < self._closed_until_us:
             self._late = True
 
+    def _has_late(self) -> bool:
+        """Whether there was a trade of a minute that is closed."""
+        return self._late or (bool(self._waiting) and min(map(_TS_US, self._waiting)) < self._closed_until_us)
+
     def forming(self) -> Candle | None:
         """The newest minute as it stands, or None while no minute is known from its beginning.
 
@@ -140,10 +156,12 @@ class CandleBuilder:
 
     def close(self, until_us: int) -> list[Candle]:
         """The complete minutes that ended at or before `until_us` and are new or changed, oldest first."""
-        self._sort_in()
         closed: list[Candle] = []
-        if self._complete_from_us is None or (minute_of(until_us) <= self._closed_until_us and not self._late):
+        if self._complete_from_us is None:
             return closed
+        if until_us < self._closed_until_us + MINUTE_US and not self._has_late():  # nearly always
+            return closed
+        self._sort_in()
         self._late = False
         for ts_us in sorted(self._minutes):
             if ts_us + MINUTE_US > until_us:

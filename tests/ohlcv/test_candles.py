@@ -30,6 +30,12 @@ def test_open_and_close_follow_the_id_within_one_time_stamp() -> None:
     assert (candle.open, candle.high, candle.low, candle.close, candle.trades) == ("1", "4", "1", "4", 4)
 
 
+def test_open_and_close_follow_the_arrival_where_ids_are_no_numbers() -> None:
+    trades = [Trade(T0 + 5, id, price, "1", "buy") for id, price in (("x9", "3"), ("x10", "1"), ("x8", "4"), ("x2", "2"))]
+    (candle,) = build(trades, T0 + MINUTE_US)
+    assert (candle.open, candle.high, candle.low, candle.close) == ("3", "4", "1", "2")
+
+
 def test_volume_is_not_rounded_where_decimal_would_round() -> None:
     amounts = ["123456789012345678901234567890.000000000000000001", "0.000000000000000001"]
     (candle,) = build([trade(n, n, amount=amount) for n, amount in enumerate(amounts, 1)], T0 + MINUTE_US)
@@ -51,6 +57,32 @@ def test_a_minute_is_given_once_and_again_only_when_a_late_trade_changes_it() ->
     builder.add(trade(2, 2, price="11"))
     (corrected,) = builder.close(T0 + MINUTE_US)
     assert (corrected.close, corrected.trades) == ("11", 2)
+
+
+def test_a_late_trade_corrects_its_minute_also_when_others_came_before_it() -> None:
+    builder = CandleBuilder()
+    builder.restart_from(T0)
+    builder.add(trade(1, 1))
+    assert len(builder.close(T0 + MINUTE_US)) == 1
+    builder.add(trade(MINUTE_US, 3), trade(2, 2, price="9"), trade(MINUTE_US + 1, 4))
+    (corrected,) = builder.close(T0 + MINUTE_US)
+    assert (corrected.ts_us, corrected.low, corrected.trades) == (T0, "9", 2)
+    (following,) = builder.close(T0 + 2 * MINUTE_US)
+    assert following.trades == 2
+
+
+@pytest.mark.parametrize(
+    ("texts", "low", "high"),
+    [
+        (["10.5", "10.4", "10.6"], "10.4", "10.6"),
+        (["9.5", "10.4", "1.06"], "1.06", "10.4"),
+        (["9", "10", "11"], "9", "11"),
+        (["1.50", "1.5", "1.500"], "1.50", "1.50"),
+    ],
+)
+def test_prices_are_compared_as_numbers_and_keep_their_digits(texts: list[str], low: str, high: str) -> None:
+    (candle,) = build([trade(n, n, price) for n, price in enumerate(texts, 1)], T0 + MINUTE_US)
+    assert (candle.low, candle.high) == (low, high)
 
 
 def test_minutes_open_at_an_interruption_are_not_given_out() -> None:
