@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 
 from ohlcvd.cache.keys import CANDLE_WINDOW_US, TRADE_WINDOW_US
 from ohlcvd.cache.live import LiveCache, Published
-from ohlcvd.database import Batch, Database, recent_candles, recent_trades
+from ohlcvd.database import Batch, Database, newest, recent_candles, recent_trades
 from ohlcvd.errors import ServiceUnavailable
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Candle, Instrument, Trade
@@ -48,6 +48,8 @@ class CatchingUp:
             self._complete = None
         if instruments == self._complete:
             return
+        if not self._done and self._cache.is_up:
+            self._done |= await self._without_rows(instruments, venue_now_us)
         until_s = loop.time() + seconds
         passes = [(window_us, instrument) for window_us in WINDOWS_US for instrument in instruments]
         for window_us, instrument in passes:
@@ -75,6 +77,19 @@ class CatchingUp:
         if self._connection != self._cache.connections:
             return True
         return self._dropped != self._cache.dropped and now_s >= self._again_at_s
+
+    async def _without_rows(self, instruments: Collection[Instrument], venue_now_us: int) -> set[tuple[int, int]]:
+        """Those of which nothing is stored: there is nothing to compare, and at a first start that is all of them."""
+        stored: set[str] = set()
+        for exchange in {instrument.exchange for instrument in instruments}:
+            try:
+                rows = await newest(self._database, exchange, since_us=venue_now_us - TRADE_WINDOW_US)
+            except ServiceUnavailable:
+                return set()
+            oldest_us = venue_now_us - CANDLE_WINDOW_US
+            stored |= {one.symbol for one in rows if one.trade_us is not None or (one.candle_us or 0) >= oldest_us}
+        empty = [instrument.id for instrument in instruments if instrument.symbol not in stored]
+        return {(window_us, instrument_id) for window_us in WINDOWS_US for instrument_id in empty}
 
     async def _compare(self, instrument: Instrument, venue_now_us: int, window_us: int) -> bool:
         """Whether Redis answered."""

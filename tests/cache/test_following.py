@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from datetime import datetime
 
 import pytest
+import redis
 
 from ohlcvd.cache import CacheReader, LiveCache, keys
 from ohlcvd.cache.live import Published
@@ -115,6 +116,30 @@ async def test_what_was_committed_and_not_published_is_appended(database_url: st
                 await comparing.step(markets.values(), now_us, 10.0)
                 await asyncio.sleep(0.05)
             assert len(candles) >= 60, "a redis that forgot everything"
+
+
+async def test_markets_without_rows_are_not_asked_for_in_redis(database_url: str, redis_url: str) -> None:
+    async with Database(database_url) as database, LiveCache(redis_url, "kraken") as cache:
+        await database.wait_until_up()
+        markets = await database.instruments("kraken", ["BTC/USD", "ETH/USD", "XRP/USD", "ADA/USD"])
+        async with writing(database) as writer:
+            writer.add_trades(markets["BTC/USD"], [trade(1, NOW_US)])
+            writer.add_candles(markets["ETH/USD"], [candle(-600)])
+            writer.add_candles(markets["XRP/USD"], [candle(-1500)])  # too long ago
+            assert await writer.drain(30)
+        comparing = CatchingUp("kraken", cache, database)
+        before = questions(redis_url)
+        await comparing.step(list(markets.values()), NOW_US, 10.0)
+        assert questions(redis_url) - before == 2 * 3, "of two markets: candles and trades of the hour, candles again"
+        async with CacheReader(redis_url) as reader:
+            assert len(await reader.trades("kraken", "BTC/USD")) == 1
+            assert len(await reader.candles("kraken", "ETH/USD")) == 1
+
+
+def questions(url: str) -> int:
+    """How often any stream was read backwards."""
+    with redis.Redis.from_url(url) as client:
+        return int(client.info("commandstats").get("cmdstat_xrevrange", {}).get("calls", 0))
 
 
 async def test_what_a_busy_redis_did_not_take_is_appended_too(
