@@ -3,16 +3,18 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ohlcvd.market import (
     Candle,
+    Candles,
     Trade,
     are_faultless_candles,
     candle_fault,
     minute_of,
     plain_digits,
+    times_of,
     trade_fault,
 )
 
@@ -75,10 +77,45 @@ def test_bad_candles_are_named(bad: Candle) -> None:
     assert not are_faultless_candles([CANDLE, bad, CANDLE], NOW)
 
 
-prices = st.sampled_from(["1", "1.0", "0.9", "1.000000000000000001", "1,1", "0", "", "-1", "nan", "1e1", "2" * 40])
+@given(st.lists(st.sampled_from([CANDLE, CANDLE._replace(trades=None), CANDLE._replace(close="9", source="trades")])))
+def test_candles_by_columns_are_the_same_candles(rows: list[Candle]) -> None:
+    page = Candles.of(rows)
+    assert (len(page), [*page], times_of(page)) == (len(rows), rows, tuple(times_of(rows)))
+    assert page == rows
+    assert page != [*rows, CANDLE]
+    assert not rows or page != [*rows[:-1], CANDLE._replace(open="8")]
+    assert page[1:] == rows[1:]
+    assert all(page[place] == row for place, row in enumerate(rows))
+    assert Candles.joined([page[:2], page[2:]]) == rows == Candles.of(page)
+
+
+prices = st.sampled_from(
+    [
+        "1",
+        "1.0",
+        "0.9",
+        "1.000000000000000001",
+        "1,1",
+        "0",
+        "",
+        "-1",
+        "nan",
+        "1e1",
+        "2" * 40,
+        ".90",
+        "90.",
+        "1..",
+        "٣.0",
+    ]
+)
 
 
 @given(st.lists(st.tuples(prices, prices, prices, prices, prices), max_size=3))
+@example([("0.9", "1.0", "0.9", "1.0", "٣.0")])
+@example([(".90", ".90", ".90", ".90", "1")])
+@example([("90.", "90.", "90.", "90.", "1")])
+@example([("٣.0", "٣.0", "٣.0", "٣.0", "1")])
+@example([("1,0", "1,0", "1,0", "1,0", "1")])
 def test_candles_are_judged_alike_together_and_one_by_one(rows: list[tuple[str, str, str, str, str]]) -> None:
     candles = [
         CANDLE._replace(open=first, high=high, low=low, close=last, volume=volume)

@@ -6,7 +6,7 @@ same market: the writer takes nothing for certainly new.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Self, TypeVar
 
 from ohlcvd import coverage
@@ -165,7 +165,7 @@ class _Door:
             lambda: self._handler.get_trades(symbol, from_id=from_id, since_us=since_us, limit=limit)
         )
 
-    async def get_ohlcv(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> list[Candle]:
+    async def get_ohlcv(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Sequence[Candle]:
         return await self._ask(lambda: self._handler.get_ohlcv(symbol, since_us, limit))
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from ohlcvd.market import MINUTE_US, SECOND_US, Candle, Instrument, Kind, Trade
+from ohlcvd.market import MINUTE_US, SECOND_US, Candle, Instrument, Kind, Trade, times_of
 
 HEARTBEAT_S = 10
 MARKETS_S = 30
@@ -99,7 +99,7 @@ def newest_us(publication: Publication) -> int:
     """The venue time up to which this publication speaks; 0 when it speaks of nothing."""
     newest = max(map(_TS_US, chain.from_iterable(publication.trades.values())), default=0)
     for candles in publication.candles.values():
-        newest = max(newest, max(map(_TS_US, candles), default=-MINUTE_US) + MINUTE_US)
+        newest = max(newest, max(times_of(candles), default=-MINUTE_US) + MINUTE_US)
     for ranges in publication.covered.values():
         newest = max(newest, max((upper for _, upper in ranges), default=0))
     return newest
@@ -115,7 +115,9 @@ def stream_entries(publication: Publication, now_us: int) -> Iterator[Command]:
         rows: list[object] = [*map(_TRADE_ROW, recent)]
         yield from _entries(stream_key("trades", instrument.exchange, instrument.symbol), rows, TRADE_ENTRIES)
     for instrument, candles in publication.candles.items():
-        rows = [tuple(candle) for candle in candles if candle.ts_us >= now_us - CANDLE_WINDOW_US]
+        oldest_us = now_us - CANDLE_WINDOW_US
+        has_recent = max(times_of(candles), default=0) >= oldest_us  # history has none
+        rows = [tuple(candle) for candle in candles if candle.ts_us >= oldest_us] if has_recent else []
         yield from _entries(stream_key("candles", instrument.exchange, instrument.symbol), rows, CANDLE_ENTRIES)
 
 

@@ -15,7 +15,7 @@ from ohlcvd import coverage
 from ohlcvd.coverage import Range
 from ohlcvd.database.encode import TradeRow, split_id, whole_numbers
 from ohlcvd.database.lag import Arrivals
-from ohlcvd.market import Candle, Instrument, Kind, Trade
+from ohlcvd.market import Candle, Candles, Instrument, Kind, Trade, ascend
 from ohlcvd.store import Added
 
 # Two times of one trade may differ by this much (numeric ids only).
@@ -36,7 +36,7 @@ class Batch:
     """
 
     trades: dict[Instrument, list[Trade]] = field(default_factory=dict)
-    candles: dict[Instrument, list[Candle]] = field(default_factory=dict)
+    candles: dict[Instrument, Sequence[Candle]] = field(default_factory=dict)
     covered: dict[Claim, list[Range]] = field(default_factory=dict)
     uncovered: dict[Claim, list[Range]] = field(default_factory=dict)
 
@@ -65,7 +65,8 @@ class Pending:
         self._added: list[Added] = []  # without keys yet
         self._added_rows = 0
         self._ordinals = Ordinals()  # for these
-        self.candles: dict[tuple[int, int], tuple[Instrument, Candle]] = {}
+        self._pages: list[tuple[Instrument, Candles]] = []  # of candles that are nowhere else in the batch
+        self._candles: dict[tuple[int, int], tuple[Instrument, Candle]] = {}  # all others
         self.covered: dict[Claim, list[Range]] = {}
         self.uncovered: dict[Claim, list[Range]] = {}  # taken away before `covered` is added
         self.frames = 0  # so many frames of the spool hold it; 0: it is in memory only
@@ -78,7 +79,7 @@ class Pending:
 
     def __len__(self) -> int:
         """Those that turn out to be resent count until they are known to be."""
-        return len(self._rows) + self._added_rows + len(self.candles)
+        return len(self._rows) + self._added_rows + len(self._candles) + sum(len(page) for _, page in self._pages)
 
     @property
     def rows(self) -> list[TradeRow]:
@@ -142,27 +143,48 @@ class Pending:
             self._seen.setdefault(instrument_id, {})[trade_id] = trade.ts_us
         self._seen_rows = len(self._rows)
 
+    @property
+    def candles(self) -> list[tuple[Instrument, Candles]]:
+        """Each candle once, of one market side by side where they were added together."""
+        single = groupby(self._candles.values(), _market)
+        return [*self._pages, *((instrument, Candles.of([one[1] for one in own])) for instrument, own in single)]
+
     def add_candle(self, instrument: Instrument, candle: Candle) -> None:
         self._instruments[instrument.id] = instrument
+        self._take_apart(instrument.id)
         key = (instrument.id, candle.ts_us)
-        before = self.candles.get(key)
+        before = self._candles.get(key)
         if before is not None and before[1].source == "venue":
             if candle.source != "venue":
                 return  # the venue's own word stands
             self.corrections += differs(before[1], candle)
             if candle.trades is None:
                 candle = candle._replace(trades=before[1].trades)
-        self.candles[key] = (instrument, candle)
+        self._candles[key] = (instrument, candle)
 
     def add_candles(self, instrument: Instrument, candles: Sequence[Candle]) -> None:
         self._instruments[instrument.id] = instrument
-        keys = zip(repeat(instrument.id), map(_ts_us, candles), strict=False)
-        new = dict(zip(keys, zip(repeat(instrument), candles, strict=False), strict=True))
-        if len(new) == len(candles) and self.candles.keys().isdisjoint(new):  # nearly always
-            self.candles.update(new)
+        if isinstance(candles, Candles) and self._is_apart(instrument.id, candles.times_us):
+            self._pages.append((instrument, candles))
             return
         for candle in candles:
             self.add_candle(instrument, candle)
+
+    def _is_apart(self, instrument_id: int, times_us: Sequence[int]) -> bool:
+        """Whether these are of minutes that nothing else in the batch is of: history nearly always is."""
+        if not times_us or not ascend(times_us) or any(key[0] == instrument_id for key in self._candles):
+            return False
+        others = [page.times_us for instrument, page in self._pages if instrument.id == instrument_id]
+        return all(other[-1] < times_us[0] or times_us[-1] < other[0] for other in others)
+
+    def _take_apart(self, instrument_id: int) -> None:
+        """Its pages are single candles from now on."""
+        pages, self._pages = self._pages, []
+        for instrument, page in pages:
+            if instrument.id == instrument_id:
+                self._candles.update(((instrument_id, candle.ts_us), (instrument, candle)) for candle in page)
+            else:
+                self._pages.append((instrument, page))
 
     def cover(self, instrument: Instrument, kind: Kind, lower_us: int, upper_us: int) -> None:
         claim = (instrument, kind)
@@ -222,12 +244,13 @@ class Pending:
         """It is full: the rows of each market side by side, in their order; much is then done once for all of them."""
         self.rows.sort(key=_market)
 
-    def without(self, trades: Sequence[TradeRow], candles: Sequence[Candle]) -> None:
-        """Take out what PostgreSQL refuses."""
+    def without(self, trades: Sequence[TradeRow], candles: Iterable[tuple[int, Candle]]) -> None:
+        """Take out what PostgreSQL refuses; candles with the instrument's id."""
         refused = {id(row) for row in trades}
         self._rows = [row for row in self.rows if id(row) not in refused]
-        refused = {id(candle) for candle in candles}
-        self.candles = {key: value for key, value in self.candles.items() if id(value[1]) not in refused}
+        for instrument_id, candle in candles:
+            self._take_apart(instrument_id)
+            del self._candles[instrument_id, candle.ts_us]
 
     def instrument(self, instrument_id: int) -> Instrument:
         return self._instruments[instrument_id]
@@ -242,8 +265,9 @@ class Pending:
         batch = Batch(covered=dict(self.covered), uncovered=dict(self.uncovered))
         for instrument_id, rows in groupby(self.rows, _market):
             batch.trades.setdefault(self._instruments[instrument_id], []).extend([row[3] for row in rows])
-        for instrument, values in groupby(self.candles.values(), _market):
-            batch.candles.setdefault(instrument, []).extend([value[1] for value in values])
+        for instrument, candles in self.candles:
+            before = batch.candles.get(instrument)
+            batch.candles[instrument] = candles if before is None else [*before, *candles]
         return batch
 
 

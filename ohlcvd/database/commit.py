@@ -26,7 +26,7 @@ from ohlcvd.database.pool import ANSWER_S, Database
 from ohlcvd.database.quarantine import Quarantine
 from ohlcvd.database.store import REFUSALS, Storing, Work, split_in_halves
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import MINUTE_US, Candle, Instrument, Kind, Trade
+from ohlcvd.market import MINUTE_US, Candle, Candles, Instrument, Kind, Trade
 
 RETRY_MIN_S: Final = 0.1
 RETRY_MAX_S: Final = 0.5
@@ -155,11 +155,12 @@ class Committer:
         for row in work.rows:
             self._put_aside(pending.instrument(row[0]), row[3], error)
             self._hole(row[0], "trades", (row[3].ts_us, row[3].ts_us + 1))
-        for instrument_id, candle in work.candles:
+        candles = [(instrument_id, candle) for instrument_id, own in work.candles for candle in own]
+        for instrument_id, candle in candles:
             self._put_aside(pending.instrument(instrument_id), candle, error)
             self._hole(instrument_id, "candles", (candle.ts_us, candle.ts_us + MINUTE_US))
-        pending.without([*work.rows], [candle for _, candle in work.candles])
-        self.counters.refused += len(work.rows) + len(work.candles)
+        pending.without([*work.rows], candles)
+        self.counters.refused += len(work.rows) + len(candles)
 
     def _hole(self, instrument_id: int, kind: Kind, moment: Range) -> None:
         key = (instrument_id, kind)
@@ -247,5 +248,5 @@ def _fields(value: Trade | Candle) -> list[tuple[str, object]]:
     return list(value._asdict().items())
 
 
-def _candles(pending: Pending) -> list[tuple[int, Candle]]:
-    return [(instrument.id, candle) for instrument, candle in pending.candles.values()]
+def _candles(pending: Pending) -> list[tuple[int, Candles]]:
+    return [(instrument.id, candles) for instrument, candles in pending.candles]

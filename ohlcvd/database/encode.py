@@ -12,14 +12,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from hashlib import blake2b
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Final
 
+import orjson
 from psycopg import AsyncConnection
 from psycopg.adapt import Buffer, Dumper
 from psycopg.pq import Format
 
-from ohlcvd.market import Trade
+from ohlcvd.market import Candles, Trade
 
 # One trade as it is stored: instrument_id, trade_id, ordinal, and the trade itself.
 TradeRow = tuple[int, int, int | None, Trade]
@@ -45,6 +46,7 @@ _int4 = struct.Struct("!ii").pack
 _char = struct.Struct("!iB").pack
 _numeric_8_8 = struct.Struct("!ihhHhHHHH").pack
 _trade_head = struct.Struct("!hiqiqiiiB").pack
+_SOURCES: Final = {"venue": _char(1, ord("v")), "trades": _char(1, ord("t"))}
 
 
 def split_id(venue_id: str) -> tuple[int, bool]:
@@ -140,12 +142,12 @@ class Int4Array(_Array):
     element_oid = 23
 
 
-class Int8Array(_Array):
-    element_oid = 20
-
-
 class TimestampArray(_Array):
     element_oid = 1184
+
+
+class Int8Array(bytes):
+    """A whole array parameter as text, which costs a twentieth."""
 
 
 class NumericArray(bytes):
@@ -166,7 +168,10 @@ def int4_array(values: Iterable[int | None]) -> Int4Array:
 
 
 def int8_array(values: Iterable[int | None]) -> Int8Array:
-    return Int8Array(_array(Int8Array, [NULL if v is None else _int8(8, v) for v in values]))
+    try:
+        return Int8Array(b"{%b}" % orjson.dumps([*values])[1:-1])
+    except TypeError as error:
+        raise ValueError(f"not a number of 64 bits: {error}") from error
 
 
 def timestamp_array(values_us: Iterable[int]) -> TimestampArray:
@@ -198,7 +203,7 @@ def _array(kind: type[_Array], elements: Sequence[bytes]) -> bytes:
     return struct.pack("!iiIii", 1, 1, kind.element_oid, len(elements), 1) + b"".join(elements)
 
 
-def trade_columns(rows: Sequence[TradeRow]) -> tuple[_Array | NumericArray, ...]:
+def trade_columns(rows: Sequence[TradeRow]) -> tuple[bytes, ...]:
     """The same rows as `copy_rows`, as the eight arrays of an unnest."""
     return (
         timestamp_array(t.ts_us for _, _, _, t in rows),
@@ -209,6 +214,20 @@ def trade_columns(rows: Sequence[TradeRow]) -> tuple[_Array | NumericArray, ...]
         numeric_array(t.amount for _, _, _, t in rows),
         text_array(t.id if trade_id < 0 else None for _, trade_id, _, t in rows),
         int4_array(ordinal for _, _, ordinal, _ in rows),
+    )
+
+
+def candle_columns(candles: Sequence[tuple[int, Candles]]) -> tuple[bytes, ...]:
+    """Candles with the ids of their instruments as the nine arrays of an unnest: times, numbers of trades, instruments,
+    sources, and the five numbers of each."""
+    times_us, opens, highs, lows, closes, volumes, trades, sources = Candles.joined([own for _, own in candles]).columns
+    instruments = chain.from_iterable(repeat(_int4(4, instrument_id), len(own)) for instrument_id, own in candles)
+    return (
+        timestamp_array(times_us),
+        int8_array(trades),
+        Int4Array(_array(Int4Array, [*instruments])),
+        CharArray(_array(CharArray, [*map(_SOURCES.__getitem__, sources)])),
+        *map(numeric_array, (opens, highs, lows, closes, volumes)),
     )
 
 
@@ -225,7 +244,7 @@ _DUMPERS: Final = {
     CharArray: _dumper(1002),
     Int4Array: _dumper(1007),
     TextArray: _dumper(1009),
-    Int8Array: _dumper(1016),
+    Int8Array: _dumper(1016, Format.TEXT),
     TimestampArray: _dumper(1185),
     NumericArray: _dumper(1231, Format.TEXT),
 }

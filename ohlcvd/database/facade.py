@@ -70,7 +70,7 @@ class OHLCVDatabase:
                 raise ValueError(f"candle of {instrument.symbol} at {candle.ts_us} us: {fault}")
             if candle.ts_us + MINUTE_US <= now_us and candle.volume.strip("0.") != "":
                 pending.add_candle(instrument, candle)
-        work = Work(candles=[(i.id, candle) for i, candle in pending.candles.values()])
+        work = Work(candles=[(i.id, own) for i, own in pending.candles])
         return (await self._store(work))[0]
 
     async def store_trades(

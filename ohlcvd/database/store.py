@@ -22,7 +22,7 @@ from ohlcvd.database.batch import SAME_TRADE_US, Claim
 from ohlcvd.database.encode import TradeRow
 from ohlcvd.database.freshness import LOOK_BACK_US, Extent, HighWater, Mark, extents
 from ohlcvd.database.partitions import DAY_US, Partitions
-from ohlcvd.market import Candle
+from ohlcvd.market import Candles
 
 # Rows encoded without giving the event loop a turn: about 2 ms.
 _SLICE_ROWS: Final = 1_000
@@ -117,7 +117,7 @@ class Work:
     """What one transaction stores."""
 
     rows: Sequence[TradeRow] = ()
-    candles: Sequence[tuple[int, Candle]] = ()  # with the instrument's id
+    candles: Sequence[tuple[int, Candles]] = ()  # with the instrument's id; none is empty
     covered: Mapping[Claim, Sequence[Range]] = field(default_factory=dict)
     uncovered: Mapping[Claim, Sequence[Range]] = field(default_factory=dict)  # taken away before `covered` is added
 
@@ -228,19 +228,8 @@ async def _insert(connection: AsyncConnection[Any], rows: Sequence[TradeRow]) ->
     return Stored(trades=cursor.rowcount, duplicates=len(rows) - cursor.rowcount)
 
 
-async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candle]]) -> Stored:
-    values = [candle for _, candle in candles]
-    times_us, opens, highs, lows, closes, volumes, trades, sources = zip(*values, strict=True)
-    cursor = await connection.execute(
-        _UPSERT,
-        (
-            encode.timestamp_array(times_us),
-            encode.int8_array(trades),
-            encode.int4_array([instrument_id for instrument_id, _ in candles]),
-            encode.char_array(["v" if source == "venue" else "t" for source in sources]),
-            *map(encode.numeric_array, (opens, highs, lows, closes, volumes)),
-        ),
-    )
+async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candles]]) -> Stored:
+    cursor = await connection.execute(_UPSERT, encode.candle_columns(candles))
     row = await cursor.fetchone()
     assert row is not None
     return Stored(candles=row[0], corrections=row[1])
@@ -300,3 +289,8 @@ def split_in_halves(work: Work) -> Iterable[Work]:
         middle = len(work.candles) // 2
         yield Work(candles=work.candles[:middle])
         yield Work(candles=work.candles[middle:])
+    elif work.candles and len(work.candles[0][1]) > 1:
+        [(instrument_id, candles)] = work.candles
+        middle = len(candles) // 2
+        yield Work(candles=[(instrument_id, candles[:middle])])
+        yield Work(candles=[(instrument_id, candles[middle:])])

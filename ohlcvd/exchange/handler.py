@@ -10,7 +10,6 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from ohlcvd.errors import ConfigError, ExchangeError, ExchangeUnavailable, MalformedAnswer, UnknownSymbol
@@ -215,7 +214,7 @@ class ExchangeHandler:
 
     async def get_ohlcv(
         self, symbol: str, since_us: int | None = None, limit: int | None = None, *, since: datetime | int | None = None
-    ) -> list[Candle]:
+    ) -> Sequence[Candle]:
         """1-minute candles, oldest first; the last one may be of the running minute.
 
         From `since_us` on (`since`: a datetime, or milliseconds as in ccxt), else the latest. How far back and how many
@@ -225,15 +224,17 @@ class ExchangeHandler:
             since_us = int(since.timestamp() * 1_000_000) if isinstance(since, datetime) else since * 1000
         market, what = self._market(symbol), f"candles of {symbol}"
         venue: object = fast_venue(self.name, market)
+        found: Sequence[Candle]
         if not isinstance(venue, CandleHistory):
-            candles = await GenericHistory(self._ccxt).candles(symbol, since_us, limit)
+            found = await GenericHistory(self._ccxt).candles(symbol, since_us, limit)
         else:
             answer = await self._asked(what, *venue.candles_request(market["id"], since_us, limit))
-            candles = history.read(self.name, what, answer, lambda: venue.parse_candles(answer))
-        candles = history.checked_candles(self.name, symbol, candles, self._now_us())
+            found = history.read(self.name, what, answer, lambda: venue.parse_candles(answer))
+        candles = history.checked_candles(self.name, symbol, found, self._now_us())
         if since_us is None:
             return candles if limit is None else candles[-limit:]
-        return candles[bisect_left(candles, since_us, key=itemgetter(0)) :][:limit]
+        start = bisect_left(candles.times_us, since_us)
+        return candles if not start and limit is None else candles[start:][:limit]
 
     async def get_trades(
         self, symbol: str, *, from_id: str | None = None, since_us: int | None = None, limit: int | None = None

@@ -8,7 +8,7 @@
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -18,7 +18,16 @@ from ohlcvd.errors import ExchangeError, ExchangeUnavailable, MalformedAnswer, U
 from ohlcvd.exchange import loading
 from ohlcvd.exchange.client import first_line
 from ohlcvd.exchange.rejects import readable
-from ohlcvd.market import Candle, Trade, are_faultless, are_faultless_candles, candle_fault, trade_fault
+from ohlcvd.market import (
+    Candle,
+    Candles,
+    Trade,
+    are_faultless,
+    are_faultless_candles,
+    ascend,
+    candle_fault,
+    trade_fault,
+)
 
 
 def _ccxt_error(name: str) -> Any:
@@ -98,18 +107,19 @@ def read(exchange_id: str, what: str, answer: Any, parse: Callable[[], Rows]) ->
         ) from error
 
 
-def checked_candles(exchange_id: str, symbol: str, candles: list[Candle], now_us: int) -> list[Candle]:
+def checked_candles(exchange_id: str, symbol: str, candles: Sequence[Candle], now_us: int) -> Candles:
     """The same candles, oldest first; MalformedAnswer when one cannot be true or two are of the same minute."""
-    candles = sorted(candles, key=_ts_us)
-    if len({*map(_ts_us, candles)}) == len(candles) and are_faultless_candles(candles, now_us):
-        return candles
+    page = Candles.of(candles)
+    if ascend(page.times_us) and are_faultless_candles(page, now_us):
+        return page
+    page = Candles.of(sorted(candles, key=_ts_us))
     last_us = None
-    for candle in candles:
+    for candle in page:
         fault = "the minute comes twice" if candle.ts_us == last_us else candle_fault(candle, now_us)
         if fault is not None:
             raise MalformedAnswer(f"{exchange_id} gave a candle of {symbol} that cannot be true: {fault}: {candle}")
         last_us = candle.ts_us
-    return candles
+    return page
 
 
 def checked_trades(exchange_id: str, symbol: str, trades: list[Trade], now_us: int) -> list[Trade]:

@@ -8,7 +8,7 @@ CONFIRM_S each market's last minutes are asked for once more, with CONFIRM_GAP_S
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from ohlcvd.alone import Health, health
@@ -30,7 +30,9 @@ CONFIRM_GAP_S = 4.0
 class FetchCandles(Protocol):
     """`ExchangeHandler.get_ohlcv`."""
 
-    def __call__(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Awaitable[list[Candle]]:
+    def __call__(
+        self, symbol: str, since_us: int | None = None, limit: int | None = None
+    ) -> Awaitable[Sequence[Candle]]:
         """Candles from `since_us` on, oldest first."""
 
 

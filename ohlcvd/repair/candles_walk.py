@@ -8,13 +8,14 @@ proves nothing.
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import repeat
 from operator import itemgetter
 from typing import NamedTuple
 
 from ohlcvd import coverage
 from ohlcvd.coverage import Range
 from ohlcvd.exchange.limits import VenueRules
-from ohlcvd.market import MINUTE_US, Candle
+from ohlcvd.market import MINUTE_US, Candle, Candles
 from ohlcvd.repair.walk import DOUBTS_ALLOWED, PROOF_LAG_US, Lost
 
 _ts_us = itemgetter(0)  # of a candle
@@ -33,7 +34,7 @@ class CandleAsk(NamedTuple):
 class CandleStep(NamedTuple):
     """What follows from one answer, as `walk.Step`."""
 
-    candles: list[Candle]
+    candles: Sequence[Candle]
     claims: list[Range]
     lost: list[Lost]
     is_done: bool
@@ -74,8 +75,7 @@ class CandleWalk:
         lost = self._absent(lower, upper, rows, first_us) if self._rules.sends_empty_minutes else []
         self._position, self._doubts = upper, 0
         claims = coverage.subtract([(lower, upper)], [one.gap for one in lost])
-        candles = [row for row in rows if row.trades != 0 and row.volume.strip("0.")]
-        return CandleStep(candles, claims, lost, is_done=upper >= self.hole[1])
+        return CandleStep(_traded(rows), claims, lost, is_done=upper >= self.hole[1])
 
     def _absent(self, lower: int, upper: int, rows: Sequence[Candle], first_us: int) -> list[Lost]:
         if len(rows) == (upper - lower) // MINUTE_US:
@@ -96,6 +96,14 @@ class CandleWalk:
             return CandleStep([], [], [], is_done=False, doubt=answered)
         lost = Lost((self._position, self.hole[1]), "", str(self._asked), answered)
         return CandleStep([], [], [lost], is_done=True, doubt=answered)
+
+
+def _traded(candles: Sequence[Candle]) -> Sequence[Candle]:
+    """Those of minutes that had a trade."""
+    *_, volumes, trades, _ = Candles.of(candles).columns
+    if 0 in trades or "" in map(str.lstrip, volumes, repeat("0.")):
+        return [one for one in candles if one.trades != 0 and one.volume.strip("0.")]
+    return candles
 
 
 def _last_over(now_us: int) -> int:

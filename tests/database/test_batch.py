@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from ohlcvd.database.batch import SAME_TRADE_US, Ordinals, Pending, differs
 from ohlcvd.database.encode import TradeRow
 from ohlcvd.database.freshness import LOOK_BACK_US, HighWater, Mark, extents
-from ohlcvd.market import SECOND_US, Instrument, Trade
+from ohlcvd.market import SECOND_US, Candles, Instrument, Trade
 from tests.database.support import NOON_US, candle, trade, trades
 
 BTC = Instrument(1, "kraken", "BTC/USD")
@@ -76,12 +76,30 @@ def test_of_two_candles_of_one_minute_the_venues_later_one_counts() -> None:
         ([candle(), candle(trades=None)], candle(), 0),
         ([candle(trades=None), candle()], candle(), 0),
     ):
-        for pages in ([[one] for one in given_], [given_]):
+        single, together = [[one] for one in given_], [given_]
+        for pages in (single, together, [*map(Candles.of, single)], [*map(Candles.of, together)]):
             pending = Pending()
             for page in pages:
                 pending.add_candles(BTC, page)
             assert pending.batch().candles == {BTC: [kept]}
             assert pending.corrections == corrections
+            assert len(pending) == 1
+
+
+def test_pages_of_candles_meet_in_a_batch() -> None:
+    pages = [Candles.of([candle(minute) for minute in part]) for part in (range(4), range(4, 6), range(5, 9))]
+    pending = Pending()
+    for page in pages:
+        pending.add_candles(BTC, page)
+        pending.add_candles(ETH, page)
+    pending.add_candle(ETH, candle(2, close="102"))
+    assert len(pending) == 18
+    assert [one for market, own in pending.candles if market == BTC for one in own] == [candle(n) for n in range(9)]
+    pending.without([], [(BTC.id, candle(0))])
+    told = pending.batch().candles
+    assert told[BTC] == [candle(n) for n in range(1, 9)]
+    assert told[ETH] == [candle(n, close="102" if n == 2 else "101") for n in range(9)]
+    assert pending.corrections == 1
 
 
 def test_candles_differ_by_value_not_by_digits() -> None:

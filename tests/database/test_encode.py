@@ -104,6 +104,14 @@ def test_different_ids_get_different_keys(ids: set[str]) -> None:
     assert len({encode.split_id(i) for i in ids}) == len(ids)
 
 
+def test_numbers_of_trades_may_lack_and_have_64_bits(connection: psycopg.Connection) -> None:
+    text = encode.int8_array([7, None, -(1 << 63), (1 << 63) - 1]).decode()
+    assert connection.execute("SELECT %s::int8[]", (text,)).fetchone() == ([7, None, -(1 << 63), (1 << 63) - 1],)
+    assert encode.int8_array([]) == b"{}"
+    with pytest.raises(ValueError, match="64 bits"):
+        encode.int8_array([1 << 64])
+
+
 async def test_arrays_and_copy_rows_carry_the_same_values(module_database: str) -> None:
     rows: list[encode.TradeRow] = [
         (1, 42, None, Trade(1_772_366_400_123_456, "42", "0.10", "5", "buy")),

@@ -153,7 +153,7 @@ def test_a_later_state_of_a_candle_counts_when_batches_are_joined() -> None:
             {("kraken", "BTC/USD"): BTC},
             claims=True,
         )
-    assert [one.close for _, one in joined.candles.values()] == ["102"]
+    assert [one.close for _, own in joined.candles for one in own] == ["102"]
     assert joined.corrections == 1
 
 

@@ -11,7 +11,7 @@ import pytest
 from ohlcvd.coverage import contains
 from ohlcvd.database import Batch, Database, Writer
 from ohlcvd.database.writer import BATCH_ROWS
-from ohlcvd.market import MINUTE_US, Candle, Instrument, Trade
+from ohlcvd.market import MINUTE_US, Candle, Candles, Instrument, Trade
 from tests.database.support import NOON_US, candle, query, stored_ids, trade, trades, until, writing
 
 
@@ -250,7 +250,7 @@ async def test_refused_rows_are_left_out_told_in_full_and_never_called_covered(
     with caplog.at_level(logging.ERROR, "ohlcvd"):
         async with writing(database, told.append) as writer:
             writer.add_trades(instrument, sorted([*good, *bad]))
-            writer.add_candles(other, [candle(n) for n in range(3)] + [wrong_candle, candle(4)])
+            writer.add_candles(other, Candles.of([*(candle(n) for n in range(3)), wrong_candle, candle(4)]))
             writer.cover(instrument, "trades", NOON_US, NOON_US + 6_000_000)
             writer.cover(other, "candles", NOON_US, NOON_US + 5 * MINUTE_US)
             assert await writer.drain(60)

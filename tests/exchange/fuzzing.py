@@ -242,7 +242,7 @@ def _parse_trades(venue: TradeHistory, answer: Any) -> Callable[[], Any]:
     return lambda: venue.parse_trades(answer, 1000)
 
 
-def _parse_candles(venue: CandleHistory, answer: Any) -> Callable[[], list[Candle]]:
+def _parse_candles(venue: CandleHistory, answer: Any) -> Callable[[], Sequence[Candle]]:
     return lambda: venue.parse_candles(answer)
 
 

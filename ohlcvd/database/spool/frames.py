@@ -52,7 +52,7 @@ def encode(pending: Pending) -> bytes:
             (place(pending.instrument(instrument_id)), t.ts_us, t.id, t.price, t.amount, t.side, ordinal)
             for instrument_id, _, ordinal, t in pending.rows
         ],
-        "candles": [(place(instrument), *candle) for instrument, candle in pending.candles.values()],
+        "candles": [(place(instrument), *candle) for instrument, own in pending.candles for candle in own],
         "covered": [(place(i), kind, ranges) for (i, kind), ranges in pending.covered.items()],
         "uncovered": [(place(i), kind, ranges) for (i, kind), ranges in pending.uncovered.items()],
         "duplicates": pending.duplicates,

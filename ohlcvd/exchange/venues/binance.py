@@ -40,7 +40,7 @@ from ohlcvd.exchange.venue import (
     missing,
 )  # fmt: skip
 from ohlcvd.exchange.venues.base import JsonVenue
-from ohlcvd.market import Candle, Kind, Side, Trade
+from ohlcvd.market import Candle, Candles, Kind, Side, Trade
 
 _LIVE_FIELDS = itemgetter("e", "T", "E", "a", "s", "p", "q", "m")
 _PAST_FIELDS = itemgetter("a", "T", "p", "q", "m")
@@ -123,9 +123,9 @@ class Binance(JsonVenue):
             params["startTime"] = since_us // 1000
         return Request(f"{self.rest}Klines", params)
 
-    def parse_candles(self, answer: Any) -> list[Candle]:
+    def parse_candles(self, answer: Any) -> Sequence[Candle]:
         rows = _rows(answer)
-        return _candles(rows) if rows else []
+        return _candles(rows) if rows else ()
 
     def trades_request(self, market_id: str, from_id: str | None, since_us: int | None, limit: int | None) -> Request:
         params: dict[str, Any] = {"symbol": market_id, "limit": limit or self.page_trades}
@@ -173,13 +173,12 @@ class BinanceCoinM(Binance):
         return bool(market["inverse"])
 
 
-def _candles(rows: list[Any]) -> list[Candle]:
+def _candles(rows: list[Any]) -> Candles:
     """[open time in ms, open, high, low, close, volume, close time, quote volume, number of trades, ...] each."""
     starts_ms, opens, highs, lows, closes, volumes, _ends_ms, _quote_volumes, trades, *_ = zip(*rows, strict=True)
     times_us = [start_ms * 1000 for start_ms in all_whole(starts_ms)]
-    prices = map(all_digits, (opens, highs, lows, closes))
-    columns = times_us, *prices, all_digits(volumes), all_whole(trades), repeat("venue")
-    return [*map(_new, repeat(Candle), zip(*columns, strict=False))]
+    prices = all_digits(opens), all_digits(highs), all_digits(lows), all_digits(closes)
+    return Candles(times_us, *prices, all_digits(volumes), all_whole(trades), ["venue"] * len(times_us))
 
 
 def _trades(rows: list[Any]) -> list[Trade]:
