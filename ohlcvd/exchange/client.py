@@ -17,7 +17,9 @@ ccxt's own `open`, `send`, `ping_loop` and `close`:
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
@@ -25,7 +27,7 @@ import aiohttp
 
 from ohlcvd.exchange import loading
 from ohlcvd.exchange.allowance import Allowance, Charge
-from ohlcvd.exchange.exact import decode
+from ohlcvd.exchange.exact import Unread, decode
 
 _Client: Any = loading.ccxt_name("ccxt.async_support.base.ws.client", "Client")
 _BaseError: Any = loading.ccxt_name("ccxt.base.errors", "BaseError")
@@ -246,6 +248,19 @@ def why_ended(parts: Iterable[asyncio.Future[Any]]) -> str:
     return "closed"
 
 
+_leaves_rows: ContextVar[bool] = ContextVar("ohlcvd_leaves_rows", default=False)
+
+
+@contextmanager
+def rows_unread() -> Iterator[None]:
+    """Answers that are rows of rows come as `Unread` to the question that is asked in here; all others are decoded."""
+    token = _leaves_rows.set(True)
+    try:
+        yield
+    finally:
+        _leaves_rows.reset(token)
+
+
 @cache
 def exchange_class(name: str) -> Any:
     """The ccxt class of an exchange with `StreamClient` connections and exact numbers.
@@ -296,7 +311,8 @@ def exchange_class(name: str) -> Any:
         def parse_json(self, http_response: Any) -> Any:
             try:
                 if base.is_json_encoded_object(http_response):
-                    return decode(http_response)
+                    is_left = _leaves_rows.get() and http_response.startswith("[[")
+                    return Unread(http_response) if is_left else decode(http_response)
             except (ValueError, RecursionError):
                 pass  # as ccxt does: an answer that is no JSON comes back as text, and the caller refuses it
             return None

@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 from ohlcvd.market import plain_digits
 
@@ -22,6 +22,24 @@ def _refuse_constant(name: str) -> object:
 
 
 decode = json.JSONDecoder(parse_float=str, parse_constant=_refuse_constant).decode
+
+
+class Unread(list[Any]):
+    """An answer of rows that is left to whoever asked to decode, who wants some of the values only: `text` is what was
+    received. ccxt takes it for a list; whoever wants rows of it as it is gets a TypeError, so that it never looks like
+    an answer without any."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError("the answer was not decoded")
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def digits(value: Any) -> str:

@@ -16,7 +16,7 @@ from ohlcvd.errors import ConfigError, ExchangeError, ExchangeUnavailable, Malfo
 from ohlcvd.exchange import catalog, history, spare, urls
 from ohlcvd.exchange.allowance import Allowance
 from ohlcvd.exchange.bans import Bans
-from ohlcvd.exchange.client import Gate
+from ohlcvd.exchange.client import Gate, rows_unread
 from ohlcvd.exchange.clock import VenueClock
 from ohlcvd.exchange.generic import GenericHistory
 from ohlcvd.exchange.limits import rules_of
@@ -228,7 +228,8 @@ class ExchangeHandler:
         if not isinstance(venue, CandleHistory):
             found = await GenericHistory(self._ccxt).candles(symbol, since_us, limit)
         else:
-            answer = await self._asked(what, *venue.candles_request(market["id"], since_us, limit))
+            with rows_unread():
+                answer = await self._asked(what, *venue.candles_request(market["id"], since_us, limit))
             found = history.read(self.name, what, answer, lambda: venue.parse_candles(answer))
         candles = history.checked_candles(self.name, symbol, found, self._now_us())
         if since_us is None:

@@ -173,7 +173,8 @@ class CandleHistory(Protocol):
     """Candles over REST, exactly."""
 
     def candles_request(self, market_id: str, since_us: int | None, limit: int | None) -> Request: ...
-    def parse_candles(self, answer: Any) -> Sequence[Candle]: ...
+    def parse_candles(self, answer: Any) -> Sequence[Candle]:
+        """Of the decoded answer, or of an `exact.Unread` one."""
 
 
 @runtime_checkable

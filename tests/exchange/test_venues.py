@@ -2,14 +2,16 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ohlcvd.errors import MalformedAnswer
-from ohlcvd.exchange.exact import decode
+from ohlcvd.exchange.exact import Unread, decode
 from ohlcvd.exchange.history import checked_candles
 from ohlcvd.exchange.registry import FAST_VENUES
 from ohlcvd.exchange.venue import Ack, BadRow, CandleRow, Event, FastVenue, Gathered, Pong, Pulse, Refusal, TradeRows
@@ -370,6 +372,42 @@ def test_binance_candles_with_other_digits_than_usual_are_read_or_refused() -> N
     bad = BINANCE.parse_candles([[1_700_000_040_000, "1,5", "2", "1", "1", "0.0", 0, "0", 3, "0", "0", "0"]])
     with pytest.raises(MalformedAnswer, match="not a positive decimal number"):
         checked_candles("binance", "BTC/USDT", bad, FUTURE_US)
+
+
+_token = st.sampled_from(
+    ["7", '"1.50"', '"2"', "1.50", '"1E-7"', "1e3", "-0", "null", "true", '"x"', '"\\u0031"', '"\\ud800"', "[1]", "[]",
+     '"],["', "18446744073709551616", "NaN", ""]
+)  # fmt: skip
+
+
+def _kline(*other: tuple[int, str]) -> str:
+    tokens = ["60000", '"1.50"', '"2"', '"1"', '"1.5"', '"0.0"', "119999", '"0"', "3", '"0"', '"0"', '"0"']
+    for place, token in other:
+        tokens[place] = token
+    return f"[{','.join(tokens)}]"
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 11), _token), max_size=2), min_size=1, max_size=3))
+@example([[(1, "1.50")]])
+@example([[(6, "1.5")]])
+@example([[(8, "true")]])
+def test_an_answer_that_was_left_unread_says_what_it_says_decoded(rows: list[list[tuple[int, str]]]) -> None:
+    text = f"[{','.join(_kline(*other) for other in rows)}]"
+
+    def read(answer: Callable[[], Any]) -> list[Candle] | None:
+        try:
+            return [*BINANCE.parse_candles(answer())]
+        except (LookupError, TypeError, ValueError, AttributeError):
+            return None
+
+    assert read(lambda: Unread(text)) == read(lambda: decode(text))
+
+
+def test_an_answer_left_unread_is_never_taken_for_one_without_rows() -> None:
+    with pytest.raises(TypeError, match="not decoded"):
+        [*Unread(f"[{_kline()}]")]
+    with pytest.raises(ValueError):
+        BINANCE.parse_candles(Unread(f"[{_kline()},"))
 
 
 def test_a_page_with_a_minute_twice_is_refused_for_it_might_pass_for_a_whole_one() -> None:
