@@ -8,6 +8,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from ohlcvd.exchange.live import LiveStreams, Ways
 from ohlcvd.exchange.registry import FAST_VENUES, fast_venue
 from ohlcvd.exchange.rejects import Rejects
 from ohlcvd.exchange.sink import StreamCounters, StreamSink, TradePage
-from ohlcvd.exchange.venue import CandleHistory, TradeHistory, VenueTime
+from ohlcvd.exchange.venue import CandleHistory, Request, TradeHistory, VenueTime
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import Candle, Kind, Trade
 
@@ -228,8 +229,7 @@ class ExchangeHandler:
         if not isinstance(venue, CandleHistory):
             found = await GenericHistory(self._ccxt).candles(symbol, since_us, limit)
         else:
-            with rows_unread():
-                answer = await self._asked(what, *venue.candles_request(market["id"], since_us, limit))
+            answer = await self._asked(what, venue.candles_request(market["id"], since_us, limit))
             found = history.read(self.name, what, answer, lambda: venue.parse_candles(answer))
         candles = history.checked_candles(self.name, symbol, found, self._now_us())
         if since_us is None:
@@ -250,7 +250,7 @@ class ExchangeHandler:
             page = await GenericHistory(self._ccxt).trades(symbol, from_id, since_us, limit)
         else:
             size = min(limit or venue.page_trades, venue.page_trades)
-            answer = await self._asked(what, *venue.trades_request(market["id"], from_id, since_us, size))
+            answer = await self._asked(what, venue.trades_request(market["id"], from_id, since_us, size))
             await asyncio.sleep(0)  # a page takes milliseconds to read, and live rows come meanwhile
             page = history.read(self.name, what, answer, lambda: venue.parse_trades(answer, size))
             await asyncio.sleep(0)
@@ -278,13 +278,14 @@ class ExchangeHandler:
         if venue is None:
             time_us = await GenericHistory(self._ccxt).time_us(self._now_us)
         else:
-            answer = await self._asked("its time", *venue.time_request())
+            answer = await self._asked("its time", venue.time_request())
             time_us = history.read(self.name, "its time", answer, lambda: venue.parse_time(answer))
         self.clock.observe(time_us[0], time.monotonic())
         return time_us
 
-    async def _asked(self, what: str, method: str, params: dict[str, Any]) -> Any:
-        return await history.ask(self._ccxt, what, lambda: getattr(self._ccxt, method)(params))
+    async def _asked(self, what: str, request: Request) -> Any:
+        with rows_unread() if request.unread else nullcontext():
+            return await history.ask(self._ccxt, what, lambda: getattr(self._ccxt, request.method)(request.params))
 
 
 def _listing(markets: Iterable[Mapping[str, Any]]) -> dict[str, bool]:

@@ -106,10 +106,12 @@ Event = TradeRows | CandleRow | Ack | Refusal | Pulse | Pong | Question | BadRow
 
 
 class Request(NamedTuple):
-    """One call of ccxt's implicit API: `await getattr(exchange, method)(params)`."""
+    """One call of ccxt's implicit API: `await getattr(exchange, method)(params)`. With `unread`, an answer of rows
+    comes as `exact.Unread`."""
 
     method: str
     params: dict[str, Any]
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +175,7 @@ class CandleHistory(Protocol):
     """Candles over REST, exactly."""
 
     def candles_request(self, market_id: str, since_us: int | None, limit: int | None) -> Request: ...
-    def parse_candles(self, answer: Any) -> Sequence[Candle]:
-        """Of the decoded answer, or of an `exact.Unread` one."""
+    def parse_candles(self, answer: Any) -> Sequence[Candle]: ...
 
 
 @runtime_checkable

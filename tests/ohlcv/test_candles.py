@@ -31,7 +31,8 @@ def test_open_and_close_follow_the_id_within_one_time_stamp() -> None:
 
 
 def test_open_and_close_follow_the_arrival_where_ids_are_no_numbers() -> None:
-    trades = [Trade(T0 + 5, id, price, "1", "buy") for id, price in (("x9", "3"), ("x10", "1"), ("x8", "4"), ("x2", "2"))]
+    rows = (("x9", "3"), ("x10", "1"), ("x8", "4"), ("x2", "2"))
+    trades = [Trade(T0 + 5, id, price, "1", "buy") for id, price in rows]
     (candle,) = build(trades, T0 + MINUTE_US)
     assert (candle.open, candle.high, candle.low, candle.close) == ("3", "4", "1", "2")
 

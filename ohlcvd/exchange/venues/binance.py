@@ -122,7 +122,7 @@ class Binance(JsonVenue):
         params: dict[str, Any] = {"symbol": market_id, "interval": "1m", "limit": min(limit or 1000, 1000)}
         if since_us is not None:
             params["startTime"] = since_us // 1000
-        return Request(f"{self.rest}Klines", params)
+        return Request(f"{self.rest}Klines", params, unread=True)
 
     def parse_candles(self, answer: Any) -> Sequence[Candle]:
         if isinstance(answer, Unread):
