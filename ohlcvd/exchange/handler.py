@@ -73,22 +73,30 @@ class ExchangeHandler:
     # connecting
 
     async def connect(
-        self, markets: Sequence[Mapping[str, Any]] | None = None, listed: Mapping[str, bool] | None = None
+        self,
+        markets: Sequence[Mapping[str, Any]] | None = None,
+        listed: Mapping[str, bool] | None = None,
+        *,
+        chosen_later: bool = False,
     ) -> None:
         """Make the ccxt instance and load the markets, or take those given (ccxt's market structures).
 
-        `listed`: what `symbols` is to say, when the markets given are not all that there are.
+        `listed`: what `symbols` is to say, when the markets given are not all that there are. `chosen_later`: nothing
+        is asked of any market before `keep_markets`; to make ready thousands takes time and megabytes.
         Raises ExchangeUnavailable when the exchange is out of reach or lists nothing.
         """
         if self._exchange is not None:
             return
         exchange = self._made()
         try:
-            if markets is not None:
-                exchange.set_markets(list(markets))
-            await history.ask(exchange, "its markets", exchange.load_markets)
-            if not exchange.markets:
-                raise MalformedAnswer(f"{self.name} answered the question for its markets with none")
+            if markets is None and chosen_later:
+                listed, exchange.markets = await self._read_markets(exchange), {}
+            else:
+                if markets is not None:
+                    exchange.set_markets(list(markets))
+                await history.ask(exchange, "its markets", exchange.load_markets)
+                if not exchange.markets:
+                    raise MalformedAnswer(f"{self.name} answered the question for its markets with none")
         except ExchangeError as error:
             await exchange.close()
             pause_s = error.retry_after_s if isinstance(error, ExchangeUnavailable) else None
@@ -98,7 +106,7 @@ class ExchangeHandler:
             raise
         self._exchange = exchange
         self._listed = dict(listed) if listed is not None else _listing(exchange.markets.values())
-        self._log.info("connected: %d markets", len(exchange.markets), exchange=self.name)
+        self._log.info("connected: %d markets", len(exchange.markets or self._listed), exchange=self.name)
 
     def _made(self) -> Any:
         exchange = spare.instance(self.name, asyncio.get_running_loop())
@@ -151,12 +159,14 @@ class ExchangeHandler:
 
     async def read_markets(self) -> Mapping[str, bool]:
         """Ask again what the exchange lists; `symbols` says it from then on."""
-        exchange = self._ccxt
+        self._listed = await self._read_markets(self._ccxt)
+        return self._listed
+
+    async def _read_markets(self, exchange: Any) -> dict[str, bool]:
         rows = await history.ask(exchange, "its markets", exchange.fetch_markets)
         listed = history.read(self.name, "its markets", rows, lambda: _listing(rows))
         if not listed:
             raise MalformedAnswer(f"{self.name} answered the question for its markets with none")
-        self._listed = listed
         self._read = {row["symbol"]: row for row in rows}
         return listed
 
@@ -167,11 +177,17 @@ class ExchangeHandler:
     def keep_markets(self, symbols: Collection[str]) -> list[Mapping[str, Any]]:
         """Forget the structures of all other markets: there may be thousands. Returns those kept, ccxt's structures."""
         exchange, read = self._ccxt, self._read
+        symbols = dict.fromkeys(symbols)
         kept = [exchange.markets.get(symbol) or read.get(symbol) for symbol in symbols]
         markets = [market for market in kept if market is not None]
-        if exchange.markets.keys() != set(symbols) and markets:
+        if exchange.markets.keys() != symbols.keys() and markets:
+            exchange.currencies = {}  # else those of all markets ever read stay
+            exchange.markets_loading = None  # its result is all markets
             exchange.set_markets(markets)
             markets = [exchange.markets[market["symbol"]] for market in markets]
+        for name, index in exchange.options.items():
+            if name.startswith("marketsBy"):  # so some of ccxt's classes name what they keep beside
+                exchange.options[name] = {key: one for key, one in index.items() if one.get("symbol") in symbols}
         self._read = {}
         return markets
 

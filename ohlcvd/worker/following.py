@@ -110,7 +110,7 @@ class Following:
                 "markets are known from before", age_s=round(now_s - known.read_s), markets=len(known.listed)
             )
         else:
-            await self._handler.connect()
+            await self._handler.connect(chosen_later=True)
             self._read_s = now_s
 
     async def first(self) -> None:

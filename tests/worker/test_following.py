@@ -1,8 +1,12 @@
 """How often the exchange is asked for its markets, and what is known of them from before."""
 
+import gc
 import json
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
 
 from ohlcvd.config import ExchangeConfig
 from ohlcvd.exchange import ExchangeHandler
@@ -44,6 +48,34 @@ def test_a_file_that_cannot_be_used_is_as_good_as_none(tmp_path: Path) -> None:
     path.mkdir()
     file.save(0.0, {}, [])
     assert file.load(0.0) is None
+
+
+@pytest.mark.parametrize("exchange", ["kraken", "binance"])
+async def test_nothing_is_left_of_markets_that_are_not_kept(exchange: str) -> None:
+    async with simulator(symbols=10) as running:
+        config = ExchangeConfig(exchange, (), running.rest_url(exchange), running.ws_url(exchange))
+        handler = ExchangeHandler(config)
+        await handler.connect(chosen_later=True)
+        try:
+            first, second, *others = handler.symbols()
+            assert handler.has_markets([first, *others])
+            assert [market["symbol"] for market in handler.keep_markets([first])] == [first]
+            assert await handler.get_ohlcv(first)
+            await handler.read_markets()
+            handler.keep_markets([first, second])
+            assert handler.has_markets([first, second])
+            assert len(handler.symbols()) == 10
+            assert await handler.get_ohlcv(second)
+            assert _structures(others) == []
+        finally:
+            await handler.close()
+
+
+def _structures(symbols: Sequence[str]) -> list[str]:
+    """Of which of these there is a ccxt structure anywhere in this process."""
+    gc.collect()
+    dicts = (one for one in gc.get_objects() if type(one) is dict and "info" in one)
+    return [one["symbol"] for one in dicts if one.get("symbol") in symbols]
 
 
 async def test_a_handler_begins_with_what_is_known_and_asks_nothing(tmp_path: Path) -> None:
