@@ -75,3 +75,15 @@ async def test_a_quiet_market_is_looked_at_when_it_trades_again() -> None:
     check.traded([MARKET])
     await check.run([MARKET], 2.0)
     assert store.waiting == 1
+
+
+async def test_a_seam_that_stays_open_is_looked_at_less_and_less_whatever_is_traded() -> None:
+    store = stored(trade(10, -seconds(100)), trade(12, AFTER))  # of a snapshot, older than what is wanted
+    check, looks = check_of(store), []
+    for second in range(1000):
+        before = store.seams_asked
+        check.traded([MARKET])
+        await check.run([MARKET], float(second))
+        if store.seams_asked > before:
+            looks.append(second)
+    assert looks == [0, 30, 90, 210, 450, 750]

@@ -113,6 +113,7 @@ class ModelStore:
     """Rows and claims are committed in the order they were given; `crash` forgets what was not."""
 
     def __init__(self) -> None:
+        self.seams_asked = 0
         self.trades: dict[Instrument, dict[str, Trade]] = {}
         self.candles: dict[Instrument, dict[int, Candle]] = {}
         self.covered: dict[Key, list[Range]] = {}
@@ -176,6 +177,7 @@ class ModelStore:
         return found[-1] if found else None
 
     async def seam_after(self, instrument: Instrument, ts_us: int) -> Trade | None:
+        self.seams_asked += 1
         return next((trade for trade in self._in_order(instrument) if trade.ts_us >= ts_us), None)
 
     def _in_order(self, instrument: Instrument) -> list[Trade]:
