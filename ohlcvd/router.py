@@ -30,6 +30,7 @@ class StreamRouter:
         self.trades = trades
         self.candles = candles
         self._log = get_component_logger(f"ohlcvd.router.{exchange}")
+        self.heard = 0  # how often the stream brought something
         self._live = 0
         self._reasons: dict[tuple[str, Kind], str] = {}  # why a stream is not live
         self.on_failed: Callable[[str], None] | None = None  # None: the error is raised
@@ -86,6 +87,7 @@ class StreamRouter:
 
     def on_trades(self, symbol: str, trades: list[Trade], snapshot: bool) -> None:
         """From the stream."""
+        self.heard += 1
         if self.trades is not None:
             try:
                 self.trades.on_trades(symbol, trades, snapshot)
@@ -94,11 +96,13 @@ class StreamRouter:
 
     def on_many(self, trades: Sequence[tuple[str, list[Trade]]]) -> None:
         """From the stream."""
+        self.heard += 1
         if self.trades is not None:
             self.trades.on_many(trades)
 
     def on_candle(self, symbol: str, candle: Candle, closed: bool, snapshot: bool) -> None:
         """From the stream."""
+        self.heard += 1
         if self.candles is not None:
             try:
                 self.candles.on_candle(symbol, candle, closed)

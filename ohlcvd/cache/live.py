@@ -98,10 +98,14 @@ class LiveCache:
 
     async def publish(self, publication: keys.Publication) -> None:
         """Appends committed rows to the streams. Calls are published in the order in which they are made."""
-        self._newest_us = max(self._newest_us, keys.newest_us(publication))
+        self.reached(publication)
         entries = list(keys.stream_entries(publication, self._newest_us))
         lists = records.list_commands(publication) if self._fullon_keys else []
         await self._link.request(entries + lists, entries=len(entries))
+
+    def reached(self, publication: keys.Publication) -> None:
+        """Time has gone on to what this speaks of: what is older than the streams reach is not published."""
+        self._newest_us = max(self._newest_us, keys.newest_us(publication))
 
     async def renew(self, processes: Iterable[records.Record]) -> bool:
         """The records of this child's collectors, with a fresh heartbeat. Whether Redis took them."""

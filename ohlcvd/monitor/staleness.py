@@ -7,7 +7,8 @@ same way, or another child's. A beat is fresh while it changes (`beats` counts t
 
 from collections.abc import Collection, Mapping
 
-STALE_S = 3.0
+# A quiet child beats in Redis every third second.
+STALE_S = 7.0
 # How long a child may take to write its first beat, and everybody after Redis has come back.
 GRACE_S = 10.0
 

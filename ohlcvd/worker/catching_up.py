@@ -38,8 +38,9 @@ class CatchingUp:
         self._done: set[tuple[int, int]] = set()  # windows and instruments' ids
         self._complete: Collection[Instrument] | None = None  # all of these are
 
-    async def step(self, instruments: Collection[Instrument], venue_now_us: int, seconds: float) -> None:
-        """Go on with the markets that were not compared since Redis was last found there, or did not take something."""
+    async def step(self, instruments: Collection[Instrument], venue_now_us: int, seconds: float) -> bool:
+        """Go on with the markets that were not compared since Redis was last found there, or did not take something;
+        whether all are by now."""
         loop = asyncio.get_running_loop()
         if self._may_lack_more(loop.time()):
             self._connection, self._dropped = self._cache.connections, self._cache.dropped
@@ -47,7 +48,7 @@ class CatchingUp:
             self._done.clear()
             self._complete = None
         if instruments == self._complete:
-            return
+            return True
         if not self._done and self._cache.is_up:
             self._done |= await self._without_rows(instruments, venue_now_us)
         until_s = loop.time() + seconds
@@ -56,13 +57,13 @@ class CatchingUp:
             if (window_us, instrument.id) in self._done:
                 continue
             if not self._cache.is_up or loop.time() > until_s:
-                return
+                return False
             try:
                 if not await self._compare(instrument, venue_now_us, window_us):
-                    return
+                    return False
             except ServiceUnavailable as error:
                 self._log.debug("the last hour could not be compared with redis yet", reason=str(error))
-                return
+                return False
             except (ValueError, TypeError) as error:
                 symbol, reason = instrument.symbol, str(error)
                 self._log.warning("a stream in redis holds something else, left as it is", symbol=symbol, reason=reason)
@@ -72,6 +73,7 @@ class CatchingUp:
             rows, symbols = sum(self._appended.values()), len(self._appended)
             self._log.recovered("rows that redis lacked are appended to its streams", rows=rows, symbols=symbols)
             self._appended.clear()
+        return True
 
     def _may_lack_more(self, now_s: float) -> bool:
         if self._connection != self._cache.connections:

@@ -37,15 +37,17 @@ class ForOthers:
         self._connection = 0
         self._viewed: set[int] = set()
 
-    async def step(self) -> None:
-        """Once a second."""
+    async def step(self) -> bool:
+        """About once a second; less often will do when nothing is left to be done, which it returns."""
         router, venue_now_us = self._collecting.router, self._collecting.venue_now_us()
         if router is None or venue_now_us is None:
-            return
+            return False
         await self._renew(router)
-        await self._catching_up.step(list(self._collecting.instruments.values()), venue_now_us, CATCH_UP_S)
+        instruments = list(self._collecting.instruments.values())
+        settled = await self._catching_up.step(instruments, venue_now_us, CATCH_UP_S)
         if self._collecting.config.fullon_views:
             await self._make_views()
+        return settled
 
     async def stop(self) -> None:
         """The collectors have ended."""
@@ -59,7 +61,7 @@ class ForOthers:
         now_s = asyncio.get_running_loop().time()
         if now_s < self._renew_at_s and self._connection == self._cache.connections:
             return
-        self._connection, self._renew_at_s = self._cache.connections, now_s + RENEW_S
+        self._connection, self._renew_at_s = self._cache.connections, now_s + RENEW_S - 0.5
         records = {record.component: record for record in self._current(router)}
         gone = [self._records[name] for name in self._records.keys() - records.keys()]
         self._records = records

@@ -1,4 +1,5 @@
-"""What a child says of itself beside its counters: its pace, and how each market stands. Pure: times are arguments.
+"""What a child says of itself beside its counters: its pace, how each market stands; and how often. Pure: times are
+arguments.
 
 A market is collected while every stream that is wanted of it is subscribed and unbroken. Since when and why it is not,
 and until when nothing of it was missed, are kept here, so that whoever asks later still learns it.
@@ -30,6 +31,23 @@ class Pace:
         then_s, before = self._past[0]
         moved = {f"recent_{name}": new - old for name, new, old in zip(self._names, values, before, strict=True)}
         return {"recent_ms": round((now_s - then_s) * 1000), **moved}
+
+
+class Retelling:
+    """Whether it is time to tell what is known: at once when it is new, else only at every so many beats."""
+
+    def __init__(self, beats: int) -> None:
+        self._every = beats
+        self._told: object = None
+        self._beats = 0
+
+    def is_due(self, known: object) -> bool:
+        """Called at each beat; whoever asks tells it then."""
+        self._beats += 1
+        if known == self._told and self._beats < self._every:
+            return False
+        self._told, self._beats = known, 0
+        return True
 
 
 class Standing:

@@ -23,16 +23,20 @@ from ohlcvd.router import StreamRouter
 from ohlcvd.supervisor.heartbeat import Beat, BeatState, HeartbeatSender
 from ohlcvd.worker.collecting import Collecting
 from ohlcvd.worker.others import ForOthers
-from ohlcvd.worker.standing import Pace, Standing, summary, trouble_of
+from ohlcvd.worker.standing import Pace, Retelling, Standing, summary, trouble_of
 
 BEAT_S = 1.0
 # Of more markets than this, the states are told less often than at every beat: thousands would fill the loop's time.
 MARKETS_PER_BEAT = 500
 # Counting them means to look at each; a leak of them shows soon enough.
 COUNT_TASKS_BEATS = 10
-# While nothing of this moves, what is told of the markets is what was told before, and is told again only so often.
-MOVED = ("streams", "streams_live", "reconnects", "rejected", "trades", "candles", "commits", "differences", "backlog")
-QUIET_S = 5.0
+# While nothing of this moves and the streams bring nothing, Redis has been told it all before: it is told again every
+# so many beats (the heartbeat goes after 10 s), and of the markets less often than that.
+MOVED = ("streams", "streams_live", "reconnects", "rejected", "trades", "candles", "differences", "backlog")
+QUIET_BEATS = 3
+QUIET_S = 7.0
+# How soon what is told beside that follows: a new connection to Redis, or a new market.
+SETTLED_S = 5.0
 # Minutes between two lines in the child's own log; the monitor's has one a minute for all children together.
 SUMMARY_MINUTES = 10
 # Commits waiting to be published in Redis; more than that, and the oldest are dropped (Redis holds nothing unique).
@@ -59,6 +63,7 @@ class Telling:
         self._missing_s = 0
         self._formed: dict[str, Candle] = {}
         self._beats = 0
+        self._retelling = Retelling(QUIET_BEATS)
         self._tasks = 0
         self._beaten = asyncio.Event()
         self._counted: dict[str, int] = {}
@@ -74,8 +79,11 @@ class Telling:
 
     def committed(self, batch: Batch) -> None:
         """The writer's news."""
-        self._publications.append(batch)
-        self._committed.set()
+        if batch.trades or batch.candles:
+            self._publications.append(batch)
+            self._committed.set()
+        else:
+            self.cache.reached(batch)
 
     async def publish(self) -> None:
         """Publish all that waits."""
@@ -95,9 +103,14 @@ class Telling:
             if self._beats % COUNT_TASKS_BEATS == 0:
                 self._tasks = len(asyncio.all_tasks())
             self._counted = self.counters()
-            self._sender.send(Beat(self._state(), self._counted))
+            state = self._state()
+            self._sender.send(Beat(state, self._counted))
             self._beats += 1
-            self._beaten.set()
+            router, troubles = self._collecting.router, self._handler.counters.troubles
+            moved = tuple(self._counted[name] for name in MOVED)
+            heard = 0 if router is None else router.heard
+            if self._retelling.is_due((state, moved, heard, tuple(troubles.values()))):
+                self._beaten.set()
             await until_beat(BEAT_S)
 
     async def announce_forever(self) -> None:
@@ -124,11 +137,11 @@ class Telling:
     async def tell_others_forever(self) -> None:
         """What needs the database too, which may be away or slow: that holds up only this. Until cancelled."""
         while True:
-            await self._others.step()
-            await until_beat(BEAT_S)
+            settled = await self._others.step()
+            await until_beat(SETTLED_S if settled else BEAT_S)
 
     def _newly_formed(self, router: StreamRouter) -> dict[str, Candle]:
-        """The forming candles that are not what they were a beat before."""
+        """The forming candles that are not what they were when they were told."""
         before, self._formed = self._formed, router.forming()
         return {symbol: candle for symbol, candle in self._formed.items() if before.get(symbol) != candle}
 

@@ -1,6 +1,7 @@
 """Only a child whose beat is missing in a Redis that works is stale."""
 
 from ohlcvd.monitor.staleness import GRACE_S, STALE_S, Staleness
+from ohlcvd.worker.telling import QUIET_BEATS
 
 NAMES = ("kraken", "binance")
 
@@ -20,10 +21,19 @@ def run(staleness: Staleness, seconds: range, *fresh: str, stuck: tuple[str, ...
 def test_one_that_stops_beating_or_vanishes_is_stale_while_another_is_fresh() -> None:
     staleness = Staleness()
     assert run(staleness, range(20), *NAMES, "monitor") == ()
-    assert run(staleness, range(20, 22), "binance", "monitor", stuck=("kraken",)) == ()
-    assert run(staleness, range(22, 26), "binance", "monitor", stuck=("kraken",)) == ("kraken",)
-    assert run(staleness, range(26, 30), "binance", "monitor") == ("kraken",)
-    assert run(staleness, range(30, 32), *NAMES, "monitor") == ()
+    late = 20 + int(STALE_S)
+    assert run(staleness, range(20, late - 1), "binance", "monitor", stuck=("kraken",)) == ()
+    assert run(staleness, range(late - 1, late + 3), "binance", "monitor", stuck=("kraken",)) == ("kraken",)
+    assert run(staleness, range(late + 3, late + 6), "binance", "monitor") == ("kraken",)
+    assert run(staleness, range(late + 6, late + 8), *NAMES, "monitor") == ()
+
+
+def test_a_quiet_child_beats_in_redis_every_third_second_and_one_of_these_may_come_late() -> None:
+    assert STALE_S > 2 * QUIET_BEATS
+    staleness = Staleness()
+    for second in range(60):
+        quiet = 27 if second == 30 else second - second % QUIET_BEATS
+        assert staleness.judge(NAMES, beats(quiet, *NAMES) | beats(second, "monitor"), float(second)) == ()
 
 
 def test_a_single_child_is_held_against_the_monitors_own_beat() -> None:

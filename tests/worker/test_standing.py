@@ -1,7 +1,7 @@
 """What a child says of itself: its pace, how each market stands, and the line of some minutes."""
 
 from ohlcvd.exchange.sink import StreamCounters
-from ohlcvd.worker.standing import CERTAIN_US, RECENT_S, Pace, Standing, summary, trouble_of
+from ohlcvd.worker.standing import CERTAIN_US, RECENT_S, Pace, Retelling, Standing, summary, trouble_of
 
 SECOND_US = 1_000_000
 
@@ -14,6 +14,13 @@ def test_pace_is_what_happened_within_the_last_seconds() -> None:
         assert said["recent_trades"] == 5 * min(second, int(RECENT_S))
         assert said["recent_ms"] == 1000 * min(second, int(RECENT_S))
     assert pace.note({"trades": 250}, 100.0) == {"recent_ms": 70_000, "recent_trades": 0}  # it was paused
+
+
+def test_what_is_new_is_told_at_once_and_what_is_not_at_every_third_beat() -> None:
+    retelling = Retelling(3)
+    known = [1, 1, 1, 1, 1, 2, 2, 3, 3, 3, 3, 3]
+    told = [retelling.is_due(one) for one in known]
+    assert told == [True, False, False, True, False, True, False, True, False, False, True, False]
 
 
 def test_since_when_a_market_is_down_and_until_when_it_was_whole() -> None:
