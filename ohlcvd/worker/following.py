@@ -20,7 +20,7 @@ from ohlcvd.errors import ConfigError, ExchangeError, ServiceUnavailable
 from ohlcvd.exchange import ExchangeHandler
 from ohlcvd.exchange.known import KnownFile
 from ohlcvd.log import get_component_logger
-from ohlcvd.rhythm import next_beat_s, until_beat
+from ohlcvd.rhythm import until_beat
 from ohlcvd.symbols import Decision, Roster
 
 # How soon it is noticed that a symbol was added or removed, or history asked for.
@@ -131,23 +131,28 @@ class Following:
         """Until cancelled; ConfigError when the configuration leaves nothing to collect."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._poll_forever(), name="symbols")
+            group.create_task(self._obey_forever(), name="configured symbols")
             group.create_task(self._discover_forever(), name="markets")
 
     async def _poll_forever(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout_at(next_beat_s(POLL_S)):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass  # nothing in the configuration; the database may say something new
+            await until_beat(POLL_S)
+            await self._follow()
+
+    async def _obey_forever(self) -> None:
+        while True:
+            await self._changed.wait()
             self._changed.clear()
-            try:
-                async with self._one_at_a_time:
-                    await self._read_database()
-                    if self._roster.has_absent or self._applied != self._roster.wanted:
-                        await self._apply()
-            except (ServiceUnavailable, ExchangeError) as error:
-                self._log.debug("symbols could not be followed, trying again", error=str(error))
+            await self._follow()
+
+    async def _follow(self) -> None:
+        try:
+            async with self._one_at_a_time:
+                await self._read_database()
+                if self._roster.has_absent or self._applied != self._roster.wanted:
+                    await self._apply()
+        except (ServiceUnavailable, ExchangeError) as error:
+            self._log.debug("symbols could not be followed, trying again", error=str(error))
 
     async def _read_database(self) -> None:
         found, wants = await asked_for(self._database, self._name, self._target.instrument_ids)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from psycopg import AsyncConnection
+
 from ohlcvd.database import Database
 
 
@@ -30,3 +32,23 @@ async def test_a_cancellation_that_comes_together_with_a_connection_is_not_forgo
             was_cancelled = task.cancelled()
             task.cancel()
             assert was_cancelled, f"goes on after {turns} turns"
+
+
+async def test_a_connection_is_looked_at_before_it_is_used_and_asked_only_if_something_was_said(
+    database_url: str,
+) -> None:
+    async with (
+        Database(database_url, size=1) as database,
+        await AsyncConnection.connect(database_url, autocommit=True) as beside,
+    ):
+        async with database.connection("reading") as connection:
+            await connection.execute("SELECT 'the last'")
+            pid = connection.info.backend_pid
+        async with database.connection("reading nothing") as connection:
+            assert connection.info.backend_pid == pid
+        last = await beside.execute("SELECT query FROM pg_stat_activity WHERE pid = %s", (pid,))
+        assert await last.fetchone() == ("SELECT 'the last'",)
+        await beside.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+        async with database.connection("reading after that") as connection:
+            assert connection.info.backend_pid != pid
+            await connection.execute("SELECT 1")
