@@ -15,7 +15,7 @@ from ohlcvd.alone import Health, health
 from ohlcvd.errors import ExchangeError
 from ohlcvd.market import SECOND_US, Candle, Instrument
 from ohlcvd.ohlcv.collector import OhlcvCollector
-from ohlcvd.ohlcv.minutes import Decision, Finality
+from ohlcvd.ohlcv.minutes import Finality
 from ohlcvd.rhythm import until_beat
 from ohlcvd.store import Store
 
@@ -118,7 +118,9 @@ class OhlcvManager:
         final: list[tuple[str, Candle]] = []
         for symbol, collector in list(self.collectors.items()):
             try:
-                final += [(symbol, candle) for candle in _candles(collector.tick(venue_now_us))]
+                decision = collector.tick(venue_now_us)
+                if decision is not None:
+                    final += [(symbol, candle) for candle in decision.candles]
             except Exception as error:
                 if self.failed is None:
                     raise
@@ -197,7 +199,3 @@ class OhlcvManager:
         pause.end()
         for candle in decision.candles:
             on_final(symbol, candle)
-
-
-def _candles(decision: Decision | None) -> list[Candle]:
-    return decision.candles if decision is not None else []

@@ -76,6 +76,8 @@ class MinuteBook:
         if self.next_us is None:
             return None
         lower_us = ts_us = self.next_us
+        if ts_us + MINUTE_US + self.grace_us > now_us and not (ts_us in self._states and self._states[ts_us][1]):
+            return None  # nearly always
         candles = []
         while True:
             state = self._states.get(ts_us)

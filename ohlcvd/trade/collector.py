@@ -16,13 +16,15 @@ from ohlcvd.alone import Alone, NoStore
 from ohlcvd.log import get_component_logger
 from ohlcvd.market import MINUTE_US, SECOND_US, Candle, Instrument, Trade, minute_of
 from ohlcvd.ohlcv.candles import CandleBuilder
+from ohlcvd.ohlcv.minutes import DEFAULT_GRACE_US
 from ohlcvd.store import Store
 from ohlcvd.trade.seen import SeenIds, SeenNumbers
 
 # Longer than the time after which a silent connection is declared dead (6 s), shorter than the 20 s promised.
 COVERAGE_LAG_US = 10 * SECOND_US
-# How far a claim of a quiet market goes: each costs a write.
-CLAIM_US = 5 * SECOND_US
+# How far a claim of a quiet market goes: each costs a write. With the lag and a second between two looks, it trails by
+# 18.5 s at the most. The first of a minute comes together with those of its candles, which are decided then, too.
+CLAIM_US = 15 * SECOND_US // 2
 # A built candle waits this long for its last trades; a trade that comes even later corrects it.
 CLOSE_GRACE_US = 2 * SECOND_US
 
@@ -65,6 +67,7 @@ class TradeCollector(Alone):
         self._streams = False  # while suspended: whether the stream is unbroken
         self._left_out_to_us = 0
         self._claimed_to_us = 0
+        self._claim_at_us = 0  # in the venue's time
         self._claimable_to_us = 0  # by the last tick
         self._candles_from_us = 0
         self._reached_us: int | None = None  # where the venue is asked again and again: nothing is known beyond
@@ -189,14 +192,19 @@ class TradeCollector(Alone):
             self._store_candles(candles, venue_now_us)
         self._claimable_to_us = venue_now_us - COVERAGE_LAG_US
         # For all markets at the same moments: what is claimed together is written together.
-        if self._claimable_to_us // CLAIM_US > self._claimed_to_us // CLAIM_US:
+        if venue_now_us >= self._claim_at_us:
             self._claim()
         return candles
 
     def _claim(self) -> None:
         if self._claimable_to_us > self._claimed_to_us:
             self._store.cover(self.instrument, "trades", self._claimed_to_us, self._claimable_to_us)
-            self._claimed_to_us = self._claimable_to_us
+            self._claimed(self._claimable_to_us)
+
+    def _claimed(self, to_us: int) -> None:
+        self._claimed_to_us = to_us
+        moments = (to_us + COVERAGE_LAG_US - DEFAULT_GRACE_US) // CLAIM_US
+        self._claim_at_us = (moments + 1) * CLAIM_US + DEFAULT_GRACE_US
 
     def forming(self) -> Candle | None:
         """The candle of the running minute as the trades seen so far make it."""
@@ -212,7 +220,8 @@ class TradeCollector(Alone):
 
     def _begin_at(self, venue_us: int) -> None:
         """From here on every trade is at hand: claims and complete minutes begin anew."""
-        self._claimed_to_us = self._claimable_to_us = venue_us
+        self._claimable_to_us = venue_us
+        self._claimed(venue_us)
         self._candles_from_us = _next_minute(venue_us)
         self._builder.restart_from(venue_us)
 

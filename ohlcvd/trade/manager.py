@@ -114,7 +114,9 @@ class TradeManager:
         closed: list[tuple[str, Candle]] = []
         for symbol, collector in list(self.collectors.items()):
             try:
-                closed += [(symbol, candle) for candle in collector.tick(venue_now_us)]
+                candles = collector.tick(venue_now_us)
+                if candles:
+                    closed += [(symbol, candle) for candle in candles]
             except Exception as error:
                 if self.failed is None:
                     raise
