@@ -2,7 +2,7 @@
 
 ccxt's `Client.receive_loop` empties the receive buffer without yielding, so its caches overflow, and an exception in
 a message handler ends it silently: the waiting `watch_*` then hangs for ever. `StreamClient` takes its place under
-ccxt's own `open`, `send`, `ping_loop` and `close`:
+ccxt's own `open`, `send` and `close`:
 
 - one reader task for each connection; it takes at most AT_ONCE frames that wait already in one go, then yields, and
   stops while the gate is shut, so that the socket itself fills up and the venue waits (TCP), and nothing is dropped;
@@ -28,15 +28,19 @@ import aiohttp
 from ohlcvd.exchange import loading
 from ohlcvd.exchange.allowance import Allowance, Charge
 from ohlcvd.exchange.exact import Unread, decode
+from ohlcvd.rhythm import until_beat
 
 _Client: Any = loading.ccxt_name("ccxt.async_support.base.ws.client", "Client")
 _BaseError: Any = loading.ccxt_name("ccxt.base.errors", "BaseError")
 _NetworkError: Any = loading.ccxt_name("ccxt.base.errors", "NetworkError")
+_RequestTimeout: Any = loading.ccxt_name("ccxt.base.errors", "RequestTimeout")
 
 AT_ONCE = 1000  # frames; some 5 ms
 _TEXT = aiohttp.WSMsgType.TEXT
 # aiohttp looks every 2 s for TLS connections that did not end properly; each look wakes up a process that is idle.
 _LEFTOVERS_S = 60.0
+# Some venues end a connection on which a ping comes before the first question.
+_FIRST_PING_S = 1.0
 _CLOSE_S = 1.0  # how long a closing handshake may take; aiohttp's own 10 s would hold every shutdown
 
 
@@ -187,6 +191,23 @@ class StreamClient(_Client):  # type: ignore[misc]
             self._take(text)
         else:
             self.on_message_callback(self, text)
+
+    async def ping_loop(self) -> None:
+        """What ccxt's does, in step with all else that is done again and again."""
+        await asyncio.sleep(_FIRST_PING_S)
+        while self.keepAlive and not self.closed():
+            await until_beat(self.keepAlive / 1000)
+            now_ms = time.time_ns() // 1_000_000
+            self.lastPong = self.lastPong or now_ms
+            if self.lastPong + self.keepAlive * self.maxPingPongMisses < now_ms:
+                self.on_error(_RequestTimeout(f"{self.url} does not answer pings"))
+                return
+            try:
+                await (self.send(self.ping(self)) if self.ping else self.connection.ping())
+            except Exception as error:  # noqa: BLE001 ccxt's own messages may fail with anything
+                if not self.closed():
+                    self.on_error(_NetworkError(f"sending a ping failed: {type(error).__name__}: {error}"))
+                return
 
     async def _pong(self, data: bytes) -> None:
         try:

@@ -43,6 +43,9 @@ from ohlcvd.exchange.venues.base import JsonVenue
 from ohlcvd.market import SECOND_US, Candle, Kind, Side, Trade
 
 _LIVE = '{"channel":"trade","type":"update",'
+# Nearly all that a quiet connection brings, every second.
+_HEARTBEAT = '{"channel":"heartbeat"}'
+_ALIVE = (Pulse(),)
 _LIVE_FIELDS = itemgetter("symbol", "side", "price", "qty", "timestamp", "trade_id")
 # tuple's own way to make trades: named tuples' takes twice the time
 _new: Any = tuple.__new__
@@ -90,6 +93,9 @@ class Kraken(JsonVenue):
             else:
                 gathered.add(rows)
 
+    def parse(self, text: str) -> Sequence[Event] | None:
+        return _ALIVE if text == _HEARTBEAT else super().parse(text)
+
     def read(self, frame: Any) -> Sequence[Event] | None:
         if isinstance(frame, list) or "event" in frame:
             raise OldProtocol("the frame is one of WebSocket version 1, which is no longer spoken")
@@ -99,7 +105,7 @@ class Kraken(JsonVenue):
         if channel == "ohlc":
             return _candle_rows(frame)
         if channel == "heartbeat":
-            return (Pulse(),)
+            return _ALIVE
         if frame.get("method") == "pong":
             return (Pong(frame.get("req_id"), _answer_us(frame)),)
         if frame.get("method") == "subscribe":
