@@ -35,7 +35,7 @@ from ohlcvd.supervisor.restart import Chance, StartLimiter
 from ohlcvd.supervisor.server import Server, ServerSpec
 from ohlcvd.supervisor.states import Effect, Event, Limits, State
 
-LONGEST_SLEEP_S = 0.5
+LONGEST_SLEEP_S = 1.0
 PAUSED_S = 2.0  # an iteration this much later than asked for means that we were stopped, not busy
 
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
