@@ -30,7 +30,7 @@ class StreamRouter:
         self.trades = trades
         self.candles = candles
         self._log = get_component_logger(f"ohlcvd.router.{exchange}")
-        self.heard = 0  # how often the stream brought something
+        self.heard = 0  # how often the stream brought something, or a stream or market came or went
         self._live = 0
         self._reasons: dict[tuple[str, Kind], str] = {}  # why a stream is not live
         self.on_failed: Callable[[str], None] | None = None  # None: the error is raised
@@ -45,6 +45,7 @@ class StreamRouter:
 
     def add(self, instrument: Instrument) -> None:
         """Collect this one, too."""
+        self.heard += 1
         for manager in (self.trades, self.candles):
             if manager is not None:
                 manager.add(instrument)
@@ -52,6 +53,7 @@ class StreamRouter:
 
     def remove(self, symbol: str) -> None:
         """Collect it no longer; what was read of it is with the store already."""
+        self.heard += 1
         for manager in (self.trades, self.candles):
             if manager is not None:
                 manager.remove(symbol)
@@ -136,6 +138,7 @@ class StreamRouter:
         self._tell(symbol, kind, lambda collector: collector.refuse(reason))
 
     def _tell(self, symbol: str, kind: Kind, act: Callable[[TradeCollector | OhlcvCollector], None]) -> None:
+        self.heard += 1
         try:
             for collector in self._collectors(symbol, kind):
                 act(collector)

@@ -1,9 +1,9 @@
 """Heartbeats: one line of JSON a second from a child to its parent. Pure: no clock, no I/O.
 
 A beat carries a state and counters, never a time: the parent asks what has *changed since*, by its own monotonic clock,
-so a clock set back or forward changes nothing. A line has at most 4096 bytes (PIPE_BUF), therefore a non-blocking pipe
-takes it whole or not at all, and beats are never interleaved or cut. Beats must be sent by a task on the loop that does
-the work: a thread would go on beating while the loop is dead.
+so a clock set back or forward changes nothing, and while nothing is new the same line comes again. A line has at most
+4096 bytes (PIPE_BUF), therefore a non-blocking pipe takes it whole or not at all, and beats are never interleaved or
+cut. Beats must be sent by a task on the loop that does the work: a thread would go on beating while the loop is dead.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,12 +69,16 @@ class HeartbeatSender:
 
     def __init__(self, write: Callable[[bytes], int]) -> None:
         self._write = write
+        self._beat: Beat | None = None
+        self._line = b""
         self.missed = 0
 
     def send(self, beat: Beat) -> bool:
         """False when the parent did not take it (pipe full or closed): the next beat says everything again."""
+        if beat is not self._beat:
+            self._beat, self._line = beat, encode_beat(beat)
         try:
-            self._write(encode_beat(beat))
+            self._write(self._line)
         except (BlockingIOError, BrokenPipeError):
             self.missed += 1
             return False
@@ -86,6 +90,7 @@ class BeatReader:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._last: tuple[bytes, Beat] | None = None
         self.bad = 0
         self.last_fault = ""
 
@@ -98,7 +103,9 @@ class BeatReader:
         beats = []
         for line in lines:
             try:
-                beats.append(decode_beat(line))
+                if self._last is None or line != self._last[0]:
+                    self._last = line, decode_beat(line)
+                beats.append(self._last[1])
             except BadBeat as error:
                 self._count(str(error))
         return beats
@@ -118,6 +125,8 @@ class BeatHistory:
 
     def observe(self, beat: Beat, now: float) -> None:
         """Record a beat. The first sight of a counter counts as a change only if it is not zero."""
+        if beat is self.beat:
+            return
         before: Mapping[str, int] = self.beat.counters if self.beat else {}
         for name, value in beat.counters.items():
             if value != before.get(name, 0):

@@ -33,9 +33,9 @@ from ohlcvd.worker.retaining import Retaining
 from ohlcvd.worker.reviving import Reviving
 
 TICK_S = 1.0
-# A venue that has not spoken of its time for so long is asked for it, so that quiet minutes end; in between our clock goes
-# on from what it said. Most do without being asked (trades, pongs, the minute's candles), and a question takes the place
-# of a page of history.
+# A venue that has not spoken of its time for so long is asked for it, so that quiet minutes end; in between our clock
+# goes on from what it said. Most do without being asked (trades, pongs, the minute's candles), and a question takes the
+# place of a page of history.
 CLOCK_S = 65.0
 # How often one looks for partitions to close, and to drop.
 CLOSING_S = 1_200.0

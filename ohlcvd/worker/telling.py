@@ -30,10 +30,10 @@ BEAT_S = 1.0
 MARKETS_PER_BEAT = 500
 # Counting them means to look at each; a leak of them shows soon enough.
 COUNT_TASKS_BEATS = 10
-# While nothing of this moves and the streams bring nothing, Redis has been told it all before: it is told again every
-# so many beats (the heartbeat goes after 10 s), and of the markets less often than that.
-MOVED = ("streams", "streams_live", "reconnects", "rejected", "trades", "candles", "differences", "backlog")
+# While nothing is new, counters are counted, and Redis is told, only at every so many beats; its key lasts for 10 s.
 QUIET_BEATS = 3
+# While nothing of this moves, what is told of the markets is what was told before, and is told again only so often.
+MOVED = ("streams", "streams_live", "reconnects", "rejected", "trades", "candles", "differences", "backlog")
 QUIET_S = 7.0
 # How soon what is told beside that follows: a new connection to Redis, or a new market.
 SETTLED_S = 5.0
@@ -98,20 +98,29 @@ class Telling:
             await self.publish()
 
     async def beat_forever(self) -> None:
-        """The heartbeat over the pipe, until cancelled."""
+        """The heartbeat over the pipe, until cancelled. While nothing is new it repeats what it said."""
+        beat = None
         while True:
             if self._beats % COUNT_TASKS_BEATS == 0:
                 self._tasks = len(asyncio.all_tasks())
-            self._counted = self.counters()
             state = self._state()
-            self._sender.send(Beat(state, self._counted))
-            self._beats += 1
-            router, troubles = self._collecting.router, self._handler.counters.troubles
-            moved = tuple(self._counted[name] for name in MOVED)
-            heard = 0 if router is None else router.heard
-            if self._retelling.is_due((state, moved, heard, tuple(troubles.values()))):
+            if self._retelling.is_due(self._news(state)) or beat is None:
+                self._counted = self.counters()
+                beat = Beat(state, self._counted)
                 self._beaten.set()
+            self._sender.send(beat)
+            self._beats += 1
             await until_beat(BEAT_S)
+
+    def _news(self, state: BeatState) -> tuple[object, ...]:
+        """Something else as soon as there is anything to tell but that time goes on and the connections live."""
+        router, stream, written = self._collecting.router, self._handler.counters, self._writer.counters
+        has_database = self._writer.database_up and self._collecting.database.awaited_s is None
+        is_well = self.cache.is_up and has_database and not self._writer.backlog
+        return (
+            state, is_well or self._beats, 0 if router is None else router.heard, written.trades, written.candles,
+            stream.reconnects, stream.rejected, *stream.troubles.values(),
+        )  # fmt: skip
 
     async def announce_forever(self) -> None:
         """The same in Redis, the forming candles, the markets: a slow Redis holds up only this task."""
@@ -132,7 +141,7 @@ class Telling:
             if router is None:
                 await self.cache.heartbeat(beat)
             else:
-                await self.cache.heartbeat(beat, self._newly_formed(router), self._news(router, time.monotonic()))
+                await self.cache.heartbeat(beat, self._newly_formed(router), self._due(router, time.monotonic()))
 
     async def tell_others_forever(self) -> None:
         """What needs the database too, which may be away or slow: that holds up only this. Until cancelled."""
@@ -155,7 +164,7 @@ class Telling:
             self._log.info(message, exchange=self._handler.name, **fields)
             before, minutes = now, SUMMARY_MINUTES
 
-    def _news(self, router: StreamRouter, now_s: float) -> dict[str, dict[str, object]] | None:
+    def _due(self, router: StreamRouter, now_s: float) -> dict[str, dict[str, object]] | None:
         """The markets when they are to be told: there is news of them, or it is long ago."""
         moved = tuple(self._counted[name] for name in MOVED)
         if now_s < self._markets_due_s or (moved == self._moved and now_s < self._markets_due_s + QUIET_S):

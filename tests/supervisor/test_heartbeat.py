@@ -75,6 +75,18 @@ def test_a_line_without_an_end_is_thrown_away_and_the_next_one_counts() -> None:
     assert reader.feed(encode_beat(Beat("ready"))) == [Beat("ready")]
 
 
+def test_a_beat_that_comes_again_is_a_beat_and_one_that_was_bad_stays_bad() -> None:
+    reader = BeatReader()
+    one, other = encode_beat(Beat("ready", {"frames": 1})), encode_beat(Beat("ready", {"frames": 2}))
+    found = reader.feed(one + one + other + b"{}\n" + b"{}\n" + other)
+    assert [beat.counters["frames"] for beat in found] == [1, 1, 2, 2]
+    assert reader.bad == 2
+    history = BeatHistory(100.0)
+    for second, beat in enumerate(found):
+        history.observe(beat, 101.0 + second)
+    assert history.unchanged_s("frames", 110.0) == 110.0 - 103.0
+
+
 def test_a_beat_that_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="at most 4096"):
         encode_beat(Beat("ready", {f"counter_{number}": number for number in range(400)}))
