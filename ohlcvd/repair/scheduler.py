@@ -33,7 +33,7 @@ __all__ = ["KINDS", "RepairCounters", "RepairScheduler"]
 
 KINDS: tuple[Kind, Kind] = ("trades", "candles")
 IDLE_S = 1.0
-LOOK_S = 2.0  # what is looked at beside the asking is in no hurry
+LOOK_S = 5.0  # what is looked at beside the asking is in no hurry
 SWEEP_S = 0.9  # less than a beat: whoever wakes up with it is not too early
 # Of more markets than this, all are looked at less often: thousands at every second would take a tenth of the time.
 SWEPT_MARKETS = 500
