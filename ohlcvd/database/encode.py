@@ -184,9 +184,15 @@ def numeric_array(values: Iterable[str]) -> NumericArray:
     joined = ",".join(texts)
     if texts and joined.count(",") != len(texts) - 1:
         raise ValueError("not a decimal number: it has a comma")
-    if max(map(len, texts), default=0) > _LONG:
+    if _may_be_long(joined) and max(map(len, texts)) > _LONG:
         deque(map(numeric, texts), 0)  # which refuses what COPY could not carry either
     return NumericArray(f"{{{joined}}}".encode("ascii"))
+
+
+def _may_be_long(joined: str) -> bool:
+    """Whether one of these may have more than _LONG characters: half as many stand somewhere without a comma then. To
+    measure each takes as long as all the rest."""
+    return any(joined.find(",", at, at + _LONG // 2) < 0 for at in range(0, len(joined), _LONG // 2))
 
 
 def char_array(values: Iterable[str]) -> CharArray:

@@ -112,6 +112,16 @@ def test_numbers_of_trades_may_lack_and_have_64_bits(connection: psycopg.Connect
         encode.int8_array([1 << 64])
 
 
+@pytest.mark.parametrize("place", [0, 1, 400, 998, 999])
+def test_a_number_that_is_too_long_is_refused_wherever_it_stands(place: int) -> None:
+    texts = ["1.50"] * 1_000
+    texts[place] = "1" + "0" * 131_071
+    assert len(encode.numeric_array(texts)) == 5 * 999 + 131_072 + 2
+    texts[place] = "1" + "0" * 131_072
+    with pytest.raises(ValueError, match="beyond PostgreSQL's numeric"):
+        encode.numeric_array(texts)
+
+
 async def test_arrays_and_copy_rows_carry_the_same_values(module_database: str) -> None:
     rows: list[encode.TradeRow] = [
         (1, 42, None, Trade(1_772_366_400_123_456, "42", "0.10", "5", "buy")),
