@@ -1,6 +1,9 @@
-"""How much memory a process has for itself."""
+"""How much memory a process has for itself, and what in it Python need not look through."""
 
+import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -22,3 +25,16 @@ def memory_bytes(pid: int) -> int | None:
         return int((folder / "statm").read_text().split()[1]) * _PAGE_BYTES
     except (OSError, IndexError):
         return None
+
+
+@contextmanager
+def many_objects() -> Iterator[None]:
+    """For moments: Python looks for cycles among objects as they become more. Ours have none, and it took half of the
+    time."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()

@@ -7,7 +7,6 @@ Blocking, for commands and threads: psycopg's asynchronous COPY costs ten times 
 of it is of one moment. ServiceUnavailable when the database cannot be reached, or is lost on the way.
 """
 
-import gc
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
@@ -19,6 +18,7 @@ from ohlcvd.database.conninfo import with_defaults
 from ohlcvd.database.encode import moment
 from ohlcvd.database.errors import translated
 from ohlcvd.market import Candle, CandleSource, Kind
+from ohlcvd.memory import many_objects
 
 # For those who may not know psycopg.
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -119,18 +119,6 @@ def read_minutes(conninfo: str, selection: Selection) -> list[Candle]:
             columns = zip(map(int, words[0::8]), *texts, trades, map(_SOURCES.__getitem__, words[7::8]), strict=True)
             candles += map(tuple.__new__, repeat(Candle), columns)  # their own way takes twice the time
     return candles
-
-
-@contextmanager
-def many_objects() -> Iterator[None]:
-    """Python looks for cycles among objects as they become more. Ours have none, and it took half of the time."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _copied(connection: Connection, selection: Selection, query: str) -> Generator[bytes, None, None]:

@@ -10,11 +10,12 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, NamedTuple, TypeVar
 from uuid import uuid4
 
-from ohlcvd.database.bulk import Selection, many_objects, read_minutes
+from ohlcvd.database.bulk import Selection, read_minutes
 from ohlcvd.database.encode import moment
 from ohlcvd.database.errors import translated
 from ohlcvd.database.pool import Database
 from ohlcvd.market import MINUTE_US, Candle, Trade
+from ohlcvd.memory import many_objects
 
 T = TypeVar("T")
 

@@ -42,6 +42,7 @@ from ohlcvd.exchange.venue import (
 )  # fmt: skip
 from ohlcvd.exchange.venues.base import JsonVenue
 from ohlcvd.market import Candle, Candles, Kind, Side, Trade
+from ohlcvd.memory import many_objects
 
 _LIVE_FIELDS = itemgetter("e", "T", "E", "a", "s", "p", "q", "m")
 _PAST_FIELDS = itemgetter("a", "T", "p", "q", "m")
@@ -127,7 +128,7 @@ class Binance(JsonVenue):
     def parse_candles(self, answer: Any) -> Sequence[Candle]:
         if isinstance(answer, Unread):
             # orjson takes half of json's time; where it made a float of a number, that is not taken for one
-            with suppress(TypeError, ValueError):
+            with suppress(TypeError, ValueError), many_objects():
                 return _candles(orjson.loads(answer.text))
         rows = _rows(answer)
         return _candles(rows) if rows else ()
