@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg import errors as pg
 
 from ohlcvd.coverage import Range
@@ -104,6 +104,9 @@ SELECT FROM unnest(%s, %s, %s) AS n (instrument_id, oldest, newest)
           AND t.ts BETWEEN %s AND %s) LIMIT 1""".encode()
 
 
+_Statement = tuple[bytes, tuple[object, ...]]  # with its parameters
+
+
 class RowRefused(Exception):
     """A value that PostgreSQL's types cannot hold, found before anything was sent."""
 
@@ -161,6 +164,9 @@ class Storing:
             await cover(connection, work.covered)
             return Stored()
         try:
+            claims = _claims(work.uncovered, work.covered)
+            if not work.rows:
+                return await _store_in_one_go(connection, work.candles, claims)
             async with connection.transaction():
                 stored = Stored(trades=len(fresh))
                 if fresh:
@@ -168,11 +174,9 @@ class Storing:
                 if doubtful:
                     stored = stored.plus(await _insert(connection, doubtful))
                 if work.candles:
-                    stored = stored.plus(await _upsert(connection, work.candles))
-                if work.uncovered:
-                    await _uncover(connection, work.uncovered, work.covered)
-                if work.covered:
-                    await cover(connection, work.covered)
+                    stored = stored.plus(await _counted(await _upsert(connection, work.candles)))
+                for statement, parameters in claims:
+                    await connection.execute(statement, parameters)
         except (ValueError, struct.error) as error:
             raise RowRefused(str(error)) from error
         self._high_water.advance(batch)
@@ -228,9 +232,26 @@ async def _insert(connection: AsyncConnection[Any], rows: Sequence[TradeRow]) ->
     return Stored(trades=cursor.rowcount, duplicates=len(rows) - cursor.rowcount)
 
 
-async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candles]]) -> Stored:
-    cursor = await connection.execute(_UPSERT, encode.candle_columns(candles))
-    row = await cursor.fetchone()
+async def _store_in_one_go(
+    connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candles]], claims: Sequence[_Statement]
+) -> Stored:
+    """Without trades: all statements travel together, where each would be waited for. What is between the ends of a
+    pipeline is one transaction, committed when its end has returned."""
+    upserted: AsyncCursor[Any] | None = None
+    async with connection.pipeline():
+        if candles:
+            upserted = await _upsert(connection, candles)
+        for statement, parameters in claims:
+            await connection.execute(statement, parameters)
+    return Stored() if upserted is None else await _counted(upserted)
+
+
+async def _upsert(connection: AsyncConnection[Any], candles: Sequence[tuple[int, Candles]]) -> AsyncCursor[Any]:
+    return await connection.execute(_UPSERT, encode.candle_columns(candles))
+
+
+async def _counted(upserted: AsyncCursor[Any]) -> Stored:
+    row = await upserted.fetchone()
     assert row is not None
     return Stored(candles=row[0], corrections=row[1])
 
@@ -242,17 +263,17 @@ async def cover(connection: AsyncConnection[Any], covered: Mapping[Claim, Sequen
         await connection.execute(_COVER, columns)
 
 
-async def _uncover(
-    connection: AsyncConnection[Any],
-    uncovered: Mapping[Claim, Sequence[Range]],
-    covered: Mapping[Claim, Sequence[Range]],
-) -> None:
-    columns = _columns(uncovered)
-    if columns is not None:
+def _claims(uncovered: Mapping[Claim, Sequence[Range]], covered: Mapping[Claim, Sequence[Range]]) -> list[_Statement]:
+    """What takes claims back, and then makes others."""
+    statements: list[_Statement] = []
+    taken, made = _columns(uncovered), _columns(covered)
+    if taken is not None:
         claims = {(instrument.id, kind) for instrument, kind in (*uncovered, *covered)}
         parameters = encode.int4_array(i for i, _ in claims), encode.text_array(kind for _, kind in claims)
-        await connection.execute(_LOCK, parameters)
-        await connection.execute(_UNCOVER, columns)
+        statements += (_LOCK, parameters), (_UNCOVER, taken)
+    if made is not None:
+        statements.append((_COVER, made))
+    return statements
 
 
 def _columns(claims: Mapping[Claim, Sequence[Range]]) -> tuple[object, ...] | None:

@@ -296,6 +296,30 @@ async def test_a_listener_that_fails_does_not_stop_the_storing(database: Databas
     assert stored_ids(database.conninfo, instrument) == [0, 1]
 
 
+@pytest.mark.parametrize("table", ["candles_1m", "candles_1h", "coverage"])
+async def test_candles_that_wait_in_the_server_can_be_cancelled(
+    database: Database, instrument: Instrument, table: str
+) -> None:
+    blocked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    writer = Writer(database)
+    with psycopg.connect(database.conninfo) as blocker:
+        blocker.execute(f"LOCK TABLE ohlcvd.{table}".encode())
+        running = asyncio.create_task(writer.run())
+        writer.add_candles(instrument, Candles.of([candle(n) for n in range(1000)]))
+        writer.cover(instrument, "candles", NOON_US, NOON_US + 1000 * MINUTE_US)
+        await until(lambda: query(database.conninfo, blocked) == [(1,)])
+        running.cancel()
+        await asyncio.wait([running], timeout=10)
+        assert running.cancelled()
+        assert writer.backlog == 1000
+    running = asyncio.create_task(writer.run())
+    assert await writer.drain(10)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert query(database.conninfo, "SELECT count(*) FROM ohlcvd.candles_1m") == [(1000,)]
+    assert await database.coverage(instrument.id, "candles") == [(NOON_US, NOON_US + 1000 * MINUTE_US)]
+
+
 async def test_what_is_not_committed_stays_in_the_backlog_when_cancelled(
     database: Database, instrument: Instrument
 ) -> None:
