@@ -10,6 +10,7 @@ import pytest
 
 from ohlcvd.coverage import contains
 from ohlcvd.database import Batch, Database, Writer
+from ohlcvd.database.store import Storing, Work
 from ohlcvd.database.writer import BATCH_ROWS
 from ohlcvd.market import MINUTE_US, Candle, Candles, Instrument, Trade
 from tests.database.support import NOON_US, candle, query, stored_ids, trade, trades, until, writing
@@ -294,6 +295,22 @@ async def test_a_listener_that_fails_does_not_stop_the_storing(database: Databas
             writer.add_trades(instrument, [trade(number)])
             assert await writer.drain(10)
     assert stored_ids(database.conninfo, instrument) == [0, 1]
+
+
+async def test_candles_and_their_claims_are_one_transaction(database: Database, instrument: Instrument) -> None:
+    unknown = instrument._replace(id=999_999)
+    stretch = [(NOON_US, NOON_US + 10 * MINUTE_US)]
+    work = Work(candles=[(instrument.id, Candles.of([candle(n) for n in range(10)]))])
+    async with await database.connect() as connection:
+        work.covered = {(instrument, "candles"): stretch, (unknown, "candles"): stretch}
+        with pytest.raises(psycopg.errors.ForeignKeyViolation):
+            await Storing().store(connection, work, careful=False)
+        assert query(database.conninfo, "SELECT count(*) FROM ohlcvd.candles_1m") == [(0,)]
+        assert await database.coverage(instrument.id, "candles") == []
+        work.covered = {(instrument, "candles"): stretch}
+        assert await Storing().store(connection, work, careful=False) == (0, 0, 10, 0)
+    assert query(database.conninfo, "SELECT count(*) FROM ohlcvd.candles_1m") == [(10,)]
+    assert await database.coverage(instrument.id, "candles") == stretch
 
 
 @pytest.mark.parametrize("table", ["candles_1m", "candles_1h", "coverage"])
