@@ -165,8 +165,8 @@ class _Door:
             lambda: self._handler.get_trades(symbol, from_id=from_id, since_us=since_us, limit=limit)
         )
 
-    async def get_ohlcv(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Sequence[Candle]:
-        return await self._ask(lambda: self._handler.get_ohlcv(symbol, since_us, limit))
+    async def get_candles(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Sequence[Candle]:
+        return await self._ask(lambda: self._handler.get_candles(symbol, since_us, limit))
 
     async def _ask(self, question: Callable[[], Awaitable[T]]) -> T:
         if self._is_closed:

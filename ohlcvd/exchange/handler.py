@@ -27,7 +27,7 @@ from ohlcvd.exchange.rejects import Rejects
 from ohlcvd.exchange.sink import StreamCounters, StreamSink, TradePage
 from ohlcvd.exchange.venue import CandleHistory, Request, TradeHistory, VenueTime
 from ohlcvd.log import get_component_logger
-from ohlcvd.market import Candle, Kind, Trade
+from ohlcvd.market import Candle, Candles, Kind, Trade
 
 if TYPE_CHECKING:
     from ohlcvd.config import ExchangeConfig
@@ -231,7 +231,7 @@ class ExchangeHandler:
 
     async def get_ohlcv(
         self, symbol: str, since_us: int | None = None, limit: int | None = None, *, since: datetime | int | None = None
-    ) -> Sequence[Candle]:
+    ) -> list[Candle]:
         """1-minute candles, oldest first; the last one may be of the running minute.
 
         From `since_us` on (`since`: a datetime, or milliseconds as in ccxt), else the latest. How far back and how many
@@ -239,6 +239,10 @@ class ExchangeHandler:
         """
         if since is not None:
             since_us = int(since.timestamp() * 1_000_000) if isinstance(since, datetime) else since * 1000
+        return [*await self.get_candles(symbol, since_us, limit)]
+
+    async def get_candles(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Candles:
+        """The same by columns, for those who want many."""
         market, what = self._market(symbol), f"candles of {symbol}"
         venue: object = fast_venue(self.name, market)
         found: Sequence[Candle]

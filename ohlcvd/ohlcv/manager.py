@@ -8,7 +8,7 @@ CONFIRM_S each market's last minutes are asked for once more, with CONFIRM_GAP_S
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from ohlcvd.alone import Health, health
@@ -30,9 +30,7 @@ CONFIRM_GAP_S = 4.0
 class FetchCandles(Protocol):
     """`ExchangeHandler.get_ohlcv`."""
 
-    def __call__(
-        self, symbol: str, since_us: int | None = None, limit: int | None = None
-    ) -> Awaitable[Sequence[Candle]]:
+    def __call__(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> Awaitable[list[Candle]]:
         """Candles from `since_us` on, oldest first."""
 
 

@@ -22,7 +22,7 @@ _ts_us = itemgetter(0)  # of a candle
 
 
 class CandleAsk(NamedTuple):
-    """One page, as `ExchangeHandler.get_ohlcv` wants it."""
+    """One page, as `ExchangeHandler.get_candles` wants it."""
 
     since_us: int
     limit: int | None

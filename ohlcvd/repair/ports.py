@@ -17,7 +17,7 @@ class History(Protocol):
     def get_trades(
         self, symbol: str, *, from_id: str | None = None, since_us: int | None = None, limit: int | None = None
     ) -> Awaitable[TradePage]: ...
-    def get_ohlcv(
+    def get_candles(
         self, symbol: str, since_us: int | None = None, limit: int | None = None
     ) -> Awaitable[Sequence[Candle]]: ...
 

@@ -134,7 +134,7 @@ class Walks:
             return await self._keep(key, active, walk.take(page, venue_now_us))
         question = walk.ask()
         self._counters.requests += 1
-        candles = await self._handler.get_ohlcv(instrument.symbol, question.since_us, question.limit)
+        candles = await self._handler.get_candles(instrument.symbol, question.since_us, question.limit)
         self._counters.rows += len(candles)
         if self.active.get(key) is not active:
             return "nothing"

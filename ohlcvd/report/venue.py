@@ -4,7 +4,7 @@ A page of candles speaks for the minutes from its first row to its last. Whether
 empty or is only too long ago, nobody can tell; a page that goes on where another ended has no such doubt.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import NamedTuple, Protocol
 
 from ohlcvd import coverage
@@ -25,7 +25,7 @@ class Candles(Protocol):
 
     def __call__(
         self, symbol: str, since_us: int | None = None, limit: int | None = None
-    ) -> Awaitable[Sequence[Candle]]: ...
+    ) -> Awaitable[list[Candle]]: ...
 
 
 class VenueMinutes:

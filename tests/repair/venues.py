@@ -99,7 +99,7 @@ class ModelVenue:
             return str(rows[-1][0] if rows[0][0] == rows[-1][0] else rows[-1][0] - 1)
         return str(int(rows[-1][1].id) + 1) if self.paging == "by id" else str(rows[-1][1].ts_us)
 
-    async def get_ohlcv(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> list[Candle]:
+    async def get_candles(self, symbol: str, since_us: int | None = None, limit: int | None = None) -> list[Candle]:
         raise AssertionError("nobody collects candles here")
 
 
