@@ -23,8 +23,8 @@ from ohlcvd.trade.seen import SeenIds, SeenNumbers
 # Longer than the time after which a silent connection is declared dead (6 s), shorter than the 20 s promised.
 COVERAGE_LAG_US = 10 * SECOND_US
 # How far a claim of a quiet market goes: each costs a write. With the lag and a second between two looks, it trails by
-# 18.5 s at the most. The first of a minute comes together with those of its candles, which are decided then, too.
-CLAIM_US = 15 * SECOND_US // 2
+# 17 s at the most. The first of a minute comes together with those of its candles, which are decided then, too.
+CLAIM_US = 6 * SECOND_US
 # A built candle waits this long for its last trades; a trade that comes even later corrects it.
 CLOSE_GRACE_US = 2 * SECOND_US
 
